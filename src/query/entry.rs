@@ -11,74 +11,76 @@ use std::ops::Deref;
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use crate::query::plain;
+use crate::query::plain::{self, NotPlain, PlainReader, PlainValue};
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{self, Direction, Status};
 
-/// The needed fields of one line of a session log. An absent text is empty.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, bound(deserialize = "'de: 'a"))]
-pub struct LogEntry<'a> {
-    pub(crate) schema: EntryText<'a>,
-    pub(crate) timestamp: Timestamp,
-    pub(crate) level: EntryText<'a>,
-    pub(crate) event: EventName,
-    pub(crate) message: EntryText<'a>,
-    pub(crate) seq: u64,
-    pub(crate) session_id: EntryText<'a>,
-    pub(crate) connection_id: EntryText<'a>,
-    pub(crate) server_name: EntryText<'a>,
-    pub(crate) host_name: EntryText<'a>,
-    pub(crate) conversation_id: EntryText<'a>,
-    pub(crate) turn_id: EntryText<'a>,
-    pub(crate) call_id: EntryText<'a>,
-    pub(crate) request_id: EntryText<'a>,
-    #[serde(deserialize_with = "words::known")]
-    pub(crate) direction: Option<Direction>,
-    pub(crate) method: EntryText<'a>,
-    pub(crate) tool_name: EntryText<'a>,
-    pub(crate) prompt_name: EntryText<'a>,
-    pub(crate) resource_uri: EntryText<'a>,
-    pub(crate) args_hash: EntryText<'a>,
-    pub(crate) result_hash: EntryText<'a>,
-    pub(crate) text_hash: EntryText<'a>,
-    pub(crate) started_at: Option<Timestamp>,
-    pub(crate) duration_ms: Option<f64>,
-    pub(crate) status: Status,
-    pub(crate) error_type: EntryText<'a>,
-    pub(crate) error_message: EntryText<'a>,
-    pub(crate) result_size_bytes: Option<u64>,
-    pub(crate) args_tokens_est: Option<u64>,
-    pub(crate) result_tokens_est: Option<u64>,
-    pub(crate) result_over_limit: Option<u64>,
-    pub(crate) repeat_count: Option<u32>,
-    pub(crate) thrashing: Option<bool>,
-    pub(crate) pending_at: Option<Timestamp>,
-    pub(crate) user_wait_ms: Option<f64>,
-    pub(crate) continues_seq: Option<u64>,
-    pub(crate) task_id_hash: EntryText<'a>,
-    pub(crate) trace_id: EntryText<'a>,
-    pub(crate) span_id: EntryText<'a>,
-    pub(crate) parent_span_id: EntryText<'a>,
-    pub(crate) host_pid: Option<u32>,
-    pub(crate) cwd: EntryText<'a>,
-    pub(crate) server_version: EntryText<'a>,
-    pub(crate) reason: EntryText<'a>,
-    pub(crate) place: EntryText<'a>,
-    pub(crate) exit_code: Option<i32>,
-    pub(crate) signal: Option<i32>,
-    pub(crate) open_ms: Option<f64>,
-    pub(crate) count: Option<u64>,
-    pub(crate) no_progress: Option<bool>,
-    pub(crate) cycle_length: Option<u32>,
-    pub(crate) bytes_lost: Option<u64>,
-    pub(crate) records_lost: Option<u64>,
-    pub(crate) page: Option<u64>,
-    pub(crate) is_complete: Option<bool>,
-    pub(crate) definition_bytes: Option<u64>,
-    pub(crate) result_summary: EntryText<'a>,
-    pub(crate) stderr_tail: Option<Vec<EntryText<'a>>>,
+plain::record! {
+    /// The needed fields of one line of a session log. An absent text is empty.
+    #[derive(Clone, Debug, Default, Deserialize)]
+    #[serde(default, bound(deserialize = "'de: 'a"))]
+    pub struct LogEntry<'a> {
+        pub(crate) schema: EntryText<'a>,
+        pub(crate) timestamp: Timestamp,
+        pub(crate) level: EntryText<'a>,
+        pub(crate) event: EventName,
+        pub(crate) message: EntryText<'a>,
+        pub(crate) seq: u64,
+        pub(crate) session_id: EntryText<'a>,
+        pub(crate) connection_id: EntryText<'a>,
+        pub(crate) server_name: EntryText<'a>,
+        pub(crate) host_name: EntryText<'a>,
+        pub(crate) conversation_id: EntryText<'a>,
+        pub(crate) turn_id: EntryText<'a>,
+        pub(crate) call_id: EntryText<'a>,
+        pub(crate) request_id: EntryText<'a>,
+        #[serde(deserialize_with = "words::known")]
+        pub(crate) direction: Option<Direction>,
+        pub(crate) method: EntryText<'a>,
+        pub(crate) tool_name: EntryText<'a>,
+        pub(crate) prompt_name: EntryText<'a>,
+        pub(crate) resource_uri: EntryText<'a>,
+        pub(crate) args_hash: EntryText<'a>,
+        pub(crate) result_hash: EntryText<'a>,
+        pub(crate) text_hash: EntryText<'a>,
+        pub(crate) started_at: Option<Timestamp>,
+        pub(crate) duration_ms: Option<f64>,
+        pub(crate) status: Status,
+        pub(crate) error_type: EntryText<'a>,
+        pub(crate) error_message: EntryText<'a>,
+        pub(crate) result_size_bytes: Option<u64>,
+        pub(crate) args_tokens_est: Option<u64>,
+        pub(crate) result_tokens_est: Option<u64>,
+        pub(crate) result_over_limit: Option<u64>,
+        pub(crate) repeat_count: Option<u32>,
+        pub(crate) thrashing: Option<bool>,
+        pub(crate) pending_at: Option<Timestamp>,
+        pub(crate) user_wait_ms: Option<f64>,
+        pub(crate) continues_seq: Option<u64>,
+        pub(crate) task_id_hash: EntryText<'a>,
+        pub(crate) trace_id: EntryText<'a>,
+        pub(crate) span_id: EntryText<'a>,
+        pub(crate) parent_span_id: EntryText<'a>,
+        pub(crate) host_pid: Option<u32>,
+        pub(crate) cwd: EntryText<'a>,
+        pub(crate) server_version: EntryText<'a>,
+        pub(crate) reason: EntryText<'a>,
+        pub(crate) place: EntryText<'a>,
+        pub(crate) exit_code: Option<i32>,
+        pub(crate) signal: Option<i32>,
+        pub(crate) open_ms: Option<f64>,
+        pub(crate) count: Option<u64>,
+        pub(crate) no_progress: Option<bool>,
+        pub(crate) cycle_length: Option<u32>,
+        pub(crate) bytes_lost: Option<u64>,
+        pub(crate) records_lost: Option<u64>,
+        pub(crate) page: Option<u64>,
+        pub(crate) is_complete: Option<bool>,
+        pub(crate) definition_bytes: Option<u64>,
+        pub(crate) result_summary: EntryText<'a>,
+        pub(crate) stderr_tail: Option<Vec<EntryText<'a>>>,
+    }
 }
 
 impl<'a> LogEntry<'a> {
@@ -140,6 +142,12 @@ impl<'a> LogEntry<'a> {
 #[serde(transparent)]
 pub struct EntryText<'a>(#[serde(borrow)] Cow<'a, str>);
 
+impl<'a> PlainValue<'a> for EntryText<'a> {
+    fn read(reader: &mut PlainReader<'a>) -> Result<EntryText<'a>, NotPlain> {
+        reader.string().map(EntryText)
+    }
+}
+
 impl Deref for EntryText<'_> {
     type Target = str;
 
@@ -163,7 +171,7 @@ mod tests {
         let schema = serde_json::to_value(schemars::schema_for!(crate::record::Record<'static>)).unwrap();
         let source = include_str!("entry.rs");
         let start = source.find("pub struct LogEntry").unwrap();
-        let body = &source[start..start + source[start..].find("\n}").unwrap()];
+        let body = &source[start..start + source[start..].find("\n    }").unwrap()];
         let fields: Vec<&str> = body
             .lines()
             .filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(':').map(|(name, _)| name))

@@ -4,40 +4,113 @@
 //! This form is one object without spaces, whose values are strings, numbers, `true` and `false`. [`read`] accepts
 //! nothing else, and the caller then asks serde_json. A value that it accepts is the value that serde_json reads.
 
-use std::fmt;
+use std::borrow::Cow;
 
-use serde::de::value::{BorrowedStrDeserializer, StringDeserializer};
-use serde::de::{self, Deserialize, DeserializeSeed, MapAccess, Visitor};
-use serde::forward_to_deserialize_any;
+use crate::record::EventName;
+use crate::record::timestamp::Timestamp;
+use crate::record::words::{Direction, Status};
 
-/// Returns the value of the line; `None` if the line has another form, or is not what `T` expects.
-pub(super) fn read<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
+/// Declares a struct, and how its members are read from a line that has them under the same names.
+macro_rules! record {
+    (
+        $(#[$of_record:meta])*
+        $visible:vis struct $record:ident<$life:lifetime> {
+            $($(#[$of_member:meta])* $member_visible:vis $member:ident: $kind:ty,)+
+        }
+    ) => {
+        $(#[$of_record])*
+        $visible struct $record<$life> {
+            $($(#[$of_member])* $member_visible $member: $kind,)+
+        }
+
+        impl<$life> $crate::query::plain::PlainRecord<$life> for $record<$life> {
+            fn read_member(
+                &mut self,
+                name: &str,
+                seen: &mut u64,
+                value: &mut $crate::query::plain::PlainReader<$life>,
+            ) -> Result<(), $crate::query::plain::NotPlain> {
+                #[expect(non_camel_case_types, reason = "the names of the members")]
+                #[derive(Clone, Copy)]
+                enum Member {
+                    $($member),+
+                }
+                match name {
+                    $(stringify!($member) => {
+                        let bit = 1 << Member::$member as u64;
+                        if *seen & bit != 0 {
+                            return Err($crate::query::plain::NotPlain);
+                        }
+                        *seen |= bit;
+                        self.$member = $crate::query::plain::PlainValue::read(value)?;
+                    })+
+                    _ => value.skip()?,
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+pub(super) use record;
+
+/// A struct that [`record`] declared.
+pub(super) trait PlainRecord<'a>: Default {
+    /// Reads the value of a member. Fails if `seen`, which has a bit for each known member, says that it was read
+    /// before: serde_json refuses such a line.
+    fn read_member(
+        &mut self,
+        name: &str,
+        seen: &mut u64,
+        value: &mut PlainReader<'a>,
+    ) -> Result<(), NotPlain>;
+}
+
+/// A value of a member.
+pub(super) trait PlainValue<'a>: Sized {
+    fn read(reader: &mut PlainReader<'a>) -> Result<Self, NotPlain>;
+}
+
+/// The line has another form, or a value is not of the type that is read.
+#[derive(Debug)]
+pub(super) struct NotPlain;
+
+/// Returns the record of the line; `None` if the line has another form, or is not what `T` expects.
+pub(super) fn read<'a, T: PlainRecord<'a>>(line: &'a [u8]) -> Option<T> {
     // Without an early return, the compiler compares many bytes at once. JSON has no control character in a string.
     let has_control = line.iter().fold(false, |found, byte| found | (*byte < b' '));
     if has_control || line.first() != Some(&b'{') {
         return None;
     }
     let mut reader = PlainReader { text: std::str::from_utf8(line).ok()?, at: 1 };
-    let value = T::deserialize(&mut reader).ok()?;
-    (reader.at == line.len()).then_some(value)
+    let mut record = T::default();
+    let mut seen = 0;
+    loop {
+        let Cow::Borrowed(name) = reader.string().ok()? else { return None };
+        if !reader.pass(b':') {
+            return None;
+        }
+        record.read_member(name, &mut seen, &mut reader).ok()?;
+        if !reader.pass(b',') {
+            break;
+        }
+    }
+    (reader.pass(b'}') && reader.at == line.len()).then_some(record)
 }
 
 /// A line, read up to `at`: the start of a value, or, after a value, the byte behind it.
-struct PlainReader<'a> {
+pub(super) struct PlainReader<'a> {
     text: &'a str,
     at: usize,
 }
 
-/// The text between the quotes of a string.
-enum PlainText<'a> {
-    Borrowed(&'a str),
-    Unescaped(String),
-}
-
-enum PlainNumber {
-    Unsigned(u64),
-    Signed(i64),
-    Float(f64),
+/// A number without an exponent: its digits without the point, and how many of them are behind it.
+struct PlainNumber<'a> {
+    text: &'a str,
+    is_negative: bool,
+    digits: u64,
+    count: usize,
+    behind_point: Option<usize>,
 }
 
 impl<'a> PlainReader<'a> {
@@ -53,57 +126,68 @@ impl<'a> PlainReader<'a> {
         is_next
     }
 
-    /// Reads a string, of which the next byte is the first quote.
-    fn quoted(&mut self) -> Result<PlainText<'a>, NotPlain> {
+    /// Reads a string, borrowed unless it has escapes.
+    #[inline]
+    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, NotPlain> {
+        if self.byte(self.at) != b'"' {
+            return Err(NotPlain);
+        }
         let start = self.at + 1;
         let text = self.text;
         let found = memchr::memchr2(b'"', b'\\', &text.as_bytes()[start..]).ok_or(NotPlain)?;
-        let mut end = start + found;
-        if self.byte(end) == b'"' {
-            self.at = end + 1;
-            return Ok(PlainText::Borrowed(&text[start..end]));
+        let end = start + found;
+        if self.byte(end) != b'"' {
+            return self.escaped(end).map(Cow::Owned);
         }
+        self.at = end + 1;
+        Ok(Cow::Borrowed(&text[start..end]))
+    }
+
+    /// Reads a string, of which the next byte is the first quote and `end` is the place of the first backslash.
+    #[cold]
+    fn escaped(&mut self, mut end: usize) -> Result<String, NotPlain> {
         while self.byte(end) != b'"' {
             let escaped = if self.byte(end) == b'\\' { 2 } else { 1 };
             end += escaped;
-            if end >= text.len() {
+            if end >= self.text.len() {
                 return Err(NotPlain);
             }
         }
-        let with_quotes = &text.as_bytes()[self.at..=end];
+        let with_quotes = &self.text.as_bytes()[self.at..=end];
         self.at = end + 1;
-        serde_json::from_slice(with_quotes).map(PlainText::Unescaped).map_err(|_| NotPlain)
+        serde_json::from_slice(with_quotes).map_err(|_| NotPlain)
     }
 
-    /// Reads a number without an exponent, of which the next byte is the first.
-    fn number(&mut self) -> Result<PlainNumber, NotPlain> {
+    fn number(&mut self) -> Result<PlainNumber<'a>, NotPlain> {
         let start = self.at;
         let is_negative = self.pass(b'-');
-        let digits = self.digits();
-        let starts_with_zero = self.byte(start + usize::from(is_negative)) == b'0';
-        if digits == 0 || digits > 18 || (starts_with_zero && (digits > 1 || is_negative)) {
+        let first = self.byte(self.at);
+        let (before, count) = self.digits(0);
+        if count == 0 || count > 18 || (first == b'0' && (count > 1 || is_negative)) {
             return Err(NotPlain);
         }
-        let is_float = self.pass(b'.');
-        if is_float && self.digits() == 0 {
-            return Err(NotPlain);
+        let mut number = PlainNumber { text: "", is_negative, digits: before, count, behind_point: None };
+        if self.pass(b'.') {
+            let (digits, behind) = self.digits(before);
+            if behind == 0 {
+                return Err(NotPlain);
+            }
+            number = PlainNumber { digits, count: count + behind, behind_point: Some(behind), ..number };
         }
-        let number = &self.text[start..self.at];
-        let number = match (is_float, is_negative) {
-            (true, _) => number.parse().map(PlainNumber::Float).ok(),
-            (false, true) => number.parse().map(PlainNumber::Signed).ok(),
-            (false, false) => number.parse().map(PlainNumber::Unsigned).ok(),
-        };
-        number.ok_or(NotPlain)
+        Ok(PlainNumber { text: &self.text[start..self.at], ..number })
     }
 
-    /// Moves behind the digits. Returns their number.
-    fn digits(&mut self) -> usize {
-        let start = self.at;
-        while self.byte(self.at).is_ascii_digit() {
+    /// Moves behind the digits. Returns the number of them, and their value behind that of `before`, which wraps.
+    fn digits(&mut self, before: u64) -> (u64, usize) {
+        let (start, mut value) = (self.at, before);
+        loop {
+            let digit = self.byte(self.at).wrapping_sub(b'0');
+            if digit > 9 {
+                return (value, self.at - start);
+            }
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
             self.at += 1;
         }
-        self.at - start
     }
 
     /// Moves behind `word`, which is the rest of a value whose first byte is next.
@@ -114,152 +198,139 @@ impl<'a> PlainReader<'a> {
         self.at += word.len();
         Ok(())
     }
+
+    /// Moves behind a value of any type. Numbers and escapes are read in full, since serde_json refuses wrong ones that
+    /// are ignored, too.
+    pub(super) fn skip(&mut self) -> Result<(), NotPlain> {
+        match self.byte(self.at) {
+            b'"' => self.string().map(drop),
+            b'-' | b'0'..=b'9' => self.number().map(drop),
+            _ => bool::read(self).map(drop),
+        }
+    }
 }
 
-impl<'de> de::Deserializer<'de> for &mut PlainReader<'de> {
-    type Error = NotPlain;
+impl PlainNumber<'_> {
+    /// Returns the number if it has no point.
+    fn integer(&self) -> Result<i64, NotPlain> {
+        let digits = i64::try_from(self.digits).map_err(|_| NotPlain)?;
+        match self.behind_point {
+            None if self.is_negative => Ok(-digits),
+            None => Ok(digits),
+            Some(_) => Err(NotPlain),
+        }
+    }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NotPlain> {
-        match self.byte(self.at) {
-            b'"' => match self.quoted()? {
-                PlainText::Borrowed(text) => visitor.visit_borrowed_str(text),
-                PlainText::Unescaped(text) => visitor.visit_string(text),
-            },
-            b'-' | b'0'..=b'9' => match self.number()? {
-                PlainNumber::Unsigned(number) => visitor.visit_u64(number),
-                PlainNumber::Signed(number) => visitor.visit_i64(number),
-                PlainNumber::Float(number) => visitor.visit_f64(number),
-            },
-            b't' => self.word("true").and_then(|()| visitor.visit_bool(true)),
-            b'f' => self.word("false").and_then(|()| visitor.visit_bool(false)),
+    fn float(&self) -> Result<f64, NotPlain> {
+        /// Powers of ten that a float represents exactly.
+        const TENS: [f64; 16] =
+            [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+        if self.count > 15 {
+            return self.text.parse().map_err(|_| NotPlain);
+        }
+        // Both are exact, so the quotient is the float that is nearest to the number.
+        let float = self.digits as f64 / TENS[self.behind_point.unwrap_or(0)];
+        Ok(if self.is_negative { -float } else { float })
+    }
+}
+
+impl<'a, T: PlainValue<'a>> PlainValue<'a> for Option<T> {
+    fn read(reader: &mut PlainReader<'a>) -> Result<Option<T>, NotPlain> {
+        T::read(reader).map(Some)
+    }
+}
+
+impl<'a> PlainValue<'a> for Cow<'a, str> {
+    fn read(reader: &mut PlainReader<'a>) -> Result<Cow<'a, str>, NotPlain> {
+        reader.string()
+    }
+}
+
+impl PlainValue<'_> for bool {
+    fn read(reader: &mut PlainReader<'_>) -> Result<bool, NotPlain> {
+        match reader.byte(reader.at) {
+            b't' => reader.word("true").map(|()| true),
+            b'f' => reader.word("false").map(|()| false),
             _ => Err(NotPlain),
         }
     }
+}
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NotPlain> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, NotPlain> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, NotPlain> {
-        if self.byte(self.at) != b'"' {
-            return Err(NotPlain);
+macro_rules! integers {
+    ($($integer:ty),+) => {$(
+        impl PlainValue<'_> for $integer {
+            fn read(reader: &mut PlainReader<'_>) -> Result<$integer, NotPlain> {
+                reader.number()?.integer()?.try_into().map_err(|_| NotPlain)
+            }
         }
-        match self.quoted()? {
-            PlainText::Borrowed(text) => visitor.visit_enum(BorrowedStrDeserializer::new(text)),
-            PlainText::Unescaped(text) => visitor.visit_enum(StringDeserializer::new(text)),
-        }
-    }
+    )+};
+}
 
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, NotPlain> {
-        // The only object is the line itself.
-        if self.at != 1 {
-            return Err(NotPlain);
-        }
-        visitor.visit_map(PlainMembers { reader: self, is_first: true })
-    }
+integers!(u64, u32, i32);
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NotPlain> {
-        // Numbers and escapes are read in full, since serde_json refuses wrong ones that are ignored, too.
-        self.deserialize_any(de::IgnoredAny)?;
-        visitor.visit_unit()
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq
-        tuple tuple_struct map identifier
+impl PlainValue<'_> for f64 {
+    fn read(reader: &mut PlainReader<'_>) -> Result<f64, NotPlain> {
+        reader.number()?.float()
     }
 }
 
-/// The members of the line that are not read yet.
-struct PlainMembers<'r, 'a> {
-    reader: &'r mut PlainReader<'a>,
-    is_first: bool,
-}
-
-impl<'a> MapAccess<'a> for PlainMembers<'_, 'a> {
-    type Error = NotPlain;
-
-    fn next_key_seed<K: DeserializeSeed<'a>>(&mut self, seed: K) -> Result<Option<K::Value>, NotPlain> {
-        if !std::mem::take(&mut self.is_first) && !self.reader.pass(b',') {
-            return if self.reader.pass(b'}') { Ok(None) } else { Err(NotPlain) };
-        }
-        if self.reader.byte(self.reader.at) != b'"' {
-            return Err(NotPlain);
-        }
-        let PlainText::Borrowed(key) = self.reader.quoted()? else { return Err(NotPlain) };
-        if !self.reader.pass(b':') {
-            return Err(NotPlain);
-        }
-        seed.deserialize(BorrowedStrDeserializer::new(key)).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'a>>(&mut self, seed: V) -> Result<V::Value, NotPlain> {
-        seed.deserialize(&mut *self.reader)
+impl PlainValue<'_> for Timestamp {
+    fn read(reader: &mut PlainReader<'_>) -> Result<Timestamp, NotPlain> {
+        reader.string()?.parse().map_err(|_| NotPlain)
     }
 }
 
-/// The line has another form, or a value is not of the type that is read.
-#[derive(Debug)]
-struct NotPlain;
-
-impl fmt::Display for NotPlain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not in the form of most records")
+impl PlainValue<'_> for EventName {
+    fn read(reader: &mut PlainReader<'_>) -> Result<EventName, NotPlain> {
+        Ok(EventName::from_word(&reader.string()?).unwrap_or_default())
     }
 }
 
-impl std::error::Error for NotPlain {}
+impl PlainValue<'_> for Status {
+    fn read(reader: &mut PlainReader<'_>) -> Result<Status, NotPlain> {
+        Ok(Status::from_word(&reader.string()?).unwrap_or_default())
+    }
+}
 
-impl de::Error for NotPlain {
-    fn custom<T: fmt::Display>(_message: T) -> NotPlain {
-        NotPlain
+impl PlainValue<'_> for Direction {
+    fn read(reader: &mut PlainReader<'_>) -> Result<Direction, NotPlain> {
+        Direction::from_word(&reader.string()?).ok_or(NotPlain)
+    }
+}
+
+impl<'a, T> PlainValue<'a> for Vec<T> {
+    fn read(_reader: &mut PlainReader<'a>) -> Result<Vec<T>, NotPlain> {
+        Err(NotPlain)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use proptest::prelude::*;
     use serde::Deserialize;
     use serde_json::Value;
 
     use super::*;
-    use crate::record::EventName;
-    use crate::record::timestamp::Timestamp;
-    use crate::record::words::Status;
+    use crate::record::words;
 
-    #[derive(Debug, Default, Deserialize)]
-    #[serde(default)]
-    struct Line<'a> {
-        timestamp: Timestamp,
-        event: EventName,
-        status: Status,
-        seq: u64,
-        duration_ms: Option<f64>,
-        exit_code: Option<i32>,
-        no_progress: Option<bool>,
-        #[serde(borrow)]
-        message: Cow<'a, str>,
-        inner: Option<Box<Line<'a>>>,
+    record! {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        struct Line<'a> {
+            timestamp: Timestamp,
+            event: EventName,
+            status: Status,
+            #[serde(deserialize_with = "words::known")]
+            direction: Option<Direction>,
+            seq: u64,
+            duration_ms: Option<f64>,
+            exit_code: Option<i32>,
+            count: Option<u32>,
+            no_progress: Option<bool>,
+            #[serde(borrow)]
+            message: Cow<'a, str>,
+            stderr_tail: Option<Vec<String>>,
+        }
     }
 
     fn plain(line: &[u8]) -> Option<String> {
@@ -304,11 +375,15 @@ mod tests {
             r#"{"s\u0065q":1}"#,
             r#"{"seq":1,"seq":2}"#,
             r#"{"seq":"1"}"#,
+            r#"{"seq":1.5}"#,
+            r#"{"seq":-1}"#,
+            r#"{"count":4294967296}"#,
+            r#"{"direction":"up"}"#,
+            r#"{"stderr_tail":["a"]}"#,
             r#"{"seq":1}{"seq":2}"#,
             r#"{"event":7}"#,
             r#"{"new":tru}"#,
             r#"{"new":trues}"#,
-            r#"{"inner":{"seq":1}}"#,
         ] {
             assert_eq!(plain(line.as_bytes()), None, "{line}");
         }
@@ -322,7 +397,9 @@ mod tests {
             Just("message"),
             Just("duration_ms"),
             Just("exit_code"),
+            Just("count"),
             Just("status"),
+            Just("direction"),
             Just("event"),
             Just("no_progress"),
             Just("timestamp"),
@@ -332,10 +409,12 @@ mod tests {
             any::<u64>().prop_map(|number| number.to_string()),
             any::<i32>().prop_map(|number| number.to_string()),
             any::<f64>().prop_map(|number| number.to_string()),
+            "-?[0-9]{1,9}[.][0-9]{1,9}",
             any::<String>().prop_map(|text| Value::from(text).to_string()),
             "[-0-9.eE]{1,22}",
             r#""[ -~]{0,12}"?"#,
             Just("\"mcp_request\"".to_owned()),
+            Just("\"client_to_server\"".to_owned()),
             Just("\"2026-11-24T09:14:03.512004Z\"".to_owned()),
             Just("true".to_owned()),
         ];
