@@ -1,7 +1,10 @@
 //! Totals of a group of operations, for all commands.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash};
+
+use foldhash::fast::RandomState;
+use foldhash::quality::FixedState;
 
 use crate::query::durations::Durations;
 use crate::query::entry::LogEntry;
@@ -84,8 +87,8 @@ impl CallTotals {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TurnCounts {
     /// By the digest of the session.
-    sessions: HashMap<u64, SessionTurns>,
-    conversations: HashSet<u64>,
+    sessions: HashMap<u64, SessionTurns, RandomState>,
+    conversations: HashSet<u64, RandomState>,
 }
 
 /// The turns of one session.
@@ -161,10 +164,9 @@ impl TurnCounts {
     }
 }
 
+/// Returns a digest that is the same in all threads.
 fn digest(value: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+    FixedState::default().hash_one(value)
 }
 
 /// The time from the first to the last of several events; empty without events.
@@ -217,7 +219,9 @@ impl TimedTotals {
 
 /// Values by two texts. A look-up does not copy the texts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct GroupMap<V>(HashMap<Box<str>, HashMap<Box<str>, V>>);
+pub(crate) struct GroupMap<V>(TextMap<TextMap<V>>);
+
+type TextMap<V> = HashMap<Box<str>, V, RandomState>;
 
 impl<V: Default> GroupMap<V> {
     pub(crate) fn at(&mut self, first: &str, second: &str) -> &mut V {
@@ -256,7 +260,7 @@ impl<V: Default> GroupMap<V> {
 }
 
 /// Returns the value at `key`. `HashMap::entry` would need an owned key for every look-up.
-fn slot<'m, V: Default>(map: &'m mut HashMap<Box<str>, V>, key: &str) -> &'m mut V {
+fn slot<'m, V: Default>(map: &'m mut TextMap<V>, key: &str) -> &'m mut V {
     if !map.contains_key(key) {
         map.insert(key.into(), V::default());
     }
