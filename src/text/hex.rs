@@ -1,12 +1,13 @@
 //! Writes bytes as hex digits and reads them; writes without `format!`: a record contains some three hundred digits.
 
 pub(crate) fn push(text: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // Without a table, the compiler makes many digits at once.
+    let digit = |number: u8| number + if number > 9 { b'a' - 10 } else { b'0' };
     for chunk in bytes.chunks(32) {
         let mut digits = [0; 64];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(chunk) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
+            pair[0] = digit(byte >> 4);
+            pair[1] = digit(byte & 15);
         }
         text.push_str(std::str::from_utf8(&digits[..chunk.len() * 2]).unwrap_or_default());
     }
