@@ -37,11 +37,16 @@ impl<K: Ord, T> Greatest<K, T> {
         names: &mut NamePool,
         make: impl FnOnce(&mut NamePool) -> T,
     ) {
-        if self.items.len() >= self.most && self.items.peek().is_none_or(|Reverse(least)| key < least.key) {
+        if self.most == 0 || self.least().is_some_and(|least| key < *least) {
             return;
         }
         let connection_id = names.share(&entry.connection_id);
         self.push(RankedItem { key, connection_id, seq: entry.seq, item: make(names) });
+    }
+
+    /// Returns the least key, if an item with a smaller one would not be kept.
+    pub(crate) fn least(&self) -> Option<&K> {
+        self.items.peek().filter(|_| self.items.len() >= self.most).map(|Reverse(least)| &least.key)
     }
 
     pub(crate) fn merge(&mut self, other: Greatest<K, T>) {

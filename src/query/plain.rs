@@ -98,6 +98,31 @@ pub(super) fn read<'a, T: PlainRecord<'a>>(line: &'a [u8]) -> Option<T> {
     (reader.pass(b'}') && reader.at == line.len()).then_some(record)
 }
 
+/// The members with which spantap begins every line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LineHead {
+    pub(super) timestamp: Timestamp,
+    pub(super) event: EventName,
+}
+
+impl LineHead {
+    /// Returns the beginning of a line; `None` if it is not the usual one.
+    pub(super) fn read(line: &[u8]) -> Option<LineHead> {
+        let (timestamp, rest) = quoted(line.strip_prefix(br#"{"schema":"spantap/1","timestamp":"#)?)?;
+        let (_, rest) = quoted(rest.strip_prefix(br#","level":"#)?)?;
+        let (event, _) = quoted(rest.strip_prefix(br#","event":"#)?)?;
+        Some(LineHead { timestamp: timestamp.parse().ok()?, event: EventName::from_word(event)? })
+    }
+}
+
+/// Returns the text of a string of at most 30 bytes without escapes, and the bytes behind it.
+fn quoted(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let bytes = bytes.strip_prefix(b"\"")?;
+    let end = bytes.iter().take(30).position(|byte| matches!(byte, b'"' | b'\\'))?;
+    let text = std::str::from_utf8(&bytes[..end]).ok()?;
+    Some((text, bytes[end..].strip_prefix(b"\"")?))
+}
+
 /// A line, read up to `at`: the start of a value, or, after a value, the byte behind it.
 pub(super) struct PlainReader<'a> {
     text: &'a str,
@@ -347,6 +372,23 @@ mod tests {
         let accepted = plain(line);
         assert!(accepted.is_some());
         assert_eq!(accepted, by_serde_json(line));
+    }
+
+    #[test]
+    fn the_head_of_a_line_is_that_of_its_record() {
+        let line = br#"{"schema":"spantap/1","timestamp":"2026-11-24T09:14:03.512004Z","level":"info","event":"gap","seq":7}"#;
+        let (head, record) = (LineHead::read(line).unwrap(), read::<Line<'_>>(line).unwrap());
+        assert_eq!((head.timestamp, head.event), (record.timestamp, record.event));
+        for line in [
+            r#"{"schema":"spantap/2","timestamp":"2026-11-24T09:14:03.512004Z","level":"info","event":"gap"}"#,
+            r#"{"schema":"spantap/1","timestamp":"2026-11-24T09:14:03.512004Z","event":"gap"}"#,
+            r#"{"schema":"spantap/1","timestamp":"soon","level":"info","event":"gap"}"#,
+            r#"{"schema":"spantap/1","timestamp":"2026-11-24T09:14:03.512004Z","level":"info","event":"teleported"}"#,
+            r#"{"schema":"spantap/1","timestamp":"2026-11-24T09:14:03.512004Z","level":"in\u0066o","event":"gap"}"#,
+            r#"{"schema":"spantap/1","timestamp":"2026-11"#,
+        ] {
+            assert_eq!(LineHead::read(line.as_bytes()), None, "{line}");
+        }
     }
 
     #[test]

@@ -166,6 +166,8 @@ fn cut(sources: &[LogSource]) -> Vec<Stretch> {
         }
         stretches.push(Stretch { source: index, start, end: u64::MAX });
     }
+    // The end of a log comes first: after it, a command that asks for the last records skips those before.
+    stretches.reverse();
     stretches
 }
 
