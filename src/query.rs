@@ -40,6 +40,7 @@ pub mod select;
 pub mod sessions;
 pub mod stats;
 mod tasks;
+mod text_filter;
 mod tight;
 pub(crate) mod time_spent;
 pub(crate) mod tool_history;

@@ -13,6 +13,7 @@ use crate::query::row::OperationRow;
 use crate::query::scan::Fold;
 use crate::query::select::{Selection, belongs};
 use crate::query::sessions::SessionTotals;
+use crate::query::text_filter::TextFilter;
 use crate::record::EventName;
 use crate::record::cost::Prices;
 use crate::record::timestamp::Timestamp;
@@ -75,6 +76,8 @@ const MATCHES: usize = 1_000;
 pub(crate) struct Search<'a> {
     select: &'a Selection,
     target: &'a SearchTarget,
+    /// Passes the lines that can have the id that is searched for.
+    filter: Option<TextFilter>,
     names: NamePool,
     sessions: BTreeMap<String, SessionMatch>,
     operations: Greatest<Timestamp, Box<OperationMatch>>,
@@ -135,8 +138,13 @@ impl<'a> Search<'a> {
     pub(crate) fn new(select: &'a Selection, target: &'a SearchTarget) -> Search<'a> {
         let names = NamePool::default();
         let count = if let SearchTarget::Recent(back) = target { *back } else { MATCHES };
+        let id = match target {
+            SearchTarget::Operation { session: id, .. } | SearchTarget::Word(id) => Some(id),
+            SearchTarget::Last | SearchTarget::Recent(_) | SearchTarget::InLast { .. } => None,
+        };
+        let filter = id.map(|id| TextFilter::new(id));
         let (sessions, operations) = (BTreeMap::new(), Greatest::new(count));
-        Search { select, target, names, sessions, operations, matched: 0 }
+        Search { select, target, filter, names, sessions, operations, matched: 0 }
     }
 
     /// Returns what was found. The last session is one that waits for an answer now, as `live` shows, or else the one
@@ -217,6 +225,10 @@ impl<'a> Search<'a> {
 }
 
 impl Fold for Search<'_> {
+    fn wants(&self, line: &[u8]) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.can_have(line))
+    }
+
     fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
         if !self.select.takes_operation(entry) {
             self.take_event(entry);
@@ -290,6 +302,7 @@ fn has_id(entry: &LogEntry<'_>, word: &str) -> bool {
 pub(crate) struct SessionReader<'a> {
     select: &'a Selection,
     session_id: &'a str,
+    filter: TextFilter,
     limit: usize,
     keeps_lines: bool,
     names: NamePool,
@@ -333,6 +346,7 @@ impl<'a> SessionReader<'a> {
         SessionReader {
             select,
             session_id,
+            filter: TextFilter::new(session_id),
             limit,
             keeps_lines,
             names: NamePool::default(),
@@ -406,6 +420,10 @@ impl<'a> SessionReader<'a> {
 }
 
 impl Fold for SessionReader<'_> {
+    fn wants(&self, line: &[u8]) -> bool {
+        self.filter.can_have(line)
+    }
+
     fn take(&mut self, entry: &LogEntry<'_>, line: &[u8]) {
         if *entry.session_id != *self.session_id || !self.select.takes_context(entry) {
             return;
