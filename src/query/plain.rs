@@ -32,12 +32,12 @@ macro_rules! record {
             ) -> Result<(), $crate::query::plain::NotPlain> {
                 #[expect(non_camel_case_types, reason = "the names of the members")]
                 #[derive(Clone, Copy)]
-                enum Member {
+                enum PlainMember {
                     $($member),+
                 }
                 match name {
                     $(stringify!($member) => {
-                        let bit = 1 << Member::$member as u64;
+                        let bit = 1 << PlainMember::$member as u64;
                         if *seen & bit != 0 {
                             return Err($crate::query::plain::NotPlain);
                         }

@@ -164,7 +164,8 @@ fn date_of(days: u64) -> (u64, u64, u64) {
     (days / DAYS_OF_400_YEARS * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// Returns the number of a day since 1970-01-01; `None` if there is no such day. The year is 1970 or later.
+/// Returns the number of a day since 1970-01-01; `None` if the month does not have it. The year is 1970 or
+/// later.
 fn day_number(year: u64, month: u64, day: u64) -> Option<u64> {
     let is_leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let last = match month {

@@ -23,7 +23,7 @@ const UNPACKED: usize = 2 << 20;
 
 #[derive(Default)]
 pub(super) struct Backlog {
-    blocks: VecDeque<Block>,
+    blocks: VecDeque<ItemBlock>,
     count: usize,
     /// Bytes of the blocks that are not compressed.
     unpacked: usize,
@@ -32,12 +32,12 @@ pub(super) struct Backlog {
 /// Items that are sent together.
 #[derive(Default)]
 pub(super) struct Batch {
-    blocks: Vec<Block>,
+    blocks: Vec<ItemBlock>,
     count: usize,
 }
 
 /// Items of one origin, as fields of the message that contains them.
-struct Block {
+struct ItemBlock {
     origin: Arc<RequestOrigin>,
     count: usize,
     fields: Fields,
@@ -60,7 +60,7 @@ impl Backlog {
 
     pub(super) fn push(&mut self, origin: &Arc<RequestOrigin>, item: &[u8]) {
         let fits =
-            |block: &Block| Arc::ptr_eq(&block.origin, origin) && (1..BLOCK).contains(&block.unpacked());
+            |block: &ItemBlock| Arc::ptr_eq(&block.origin, origin) && (1..BLOCK).contains(&block.unpacked());
         if !self.blocks.back().is_some_and(fits) {
             if self.unpacked > UNPACKED
                 && let Some(last) = self.blocks.back_mut().filter(|last| last.unpacked() >= LEAST_PACKED)
@@ -70,7 +70,7 @@ impl Backlog {
                 self.unpacked += last.unpacked();
             }
             let fields = Fields::Plain(ProtobufWriter::with_capacity(item.len() + 8));
-            self.blocks.push_back(Block { origin: Arc::clone(origin), count: 0, fields });
+            self.blocks.push_back(ItemBlock { origin: Arc::clone(origin), count: 0, fields });
         }
         if let Some(last) = self.blocks.back_mut() {
             self.unpacked -= last.unpacked();
@@ -114,7 +114,7 @@ impl Backlog {
         removed
     }
 
-    fn push_front(&mut self, block: Block) {
+    fn push_front(&mut self, block: ItemBlock) {
         self.count += block.count;
         self.unpacked += block.unpacked();
         self.blocks.push_front(block);
@@ -142,7 +142,7 @@ impl Batch {
     }
 }
 
-impl Block {
+impl ItemBlock {
     /// Returns the number of bytes if they are not compressed, or else 0.
     fn unpacked(&self) -> usize {
         match &self.fields {
@@ -164,12 +164,12 @@ impl Block {
     }
 
     /// Returns the items after the first `count`, if there are any, and leaves the others here.
-    fn split_off(&mut self, count: usize) -> Option<Block> {
+    fn split_off(&mut self, count: usize) -> Option<ItemBlock> {
         if self.count <= count {
             return None;
         }
         let after = self.fields.plain().split_off_fields(count);
-        let rest = Block {
+        let rest = ItemBlock {
             origin: Arc::clone(&self.origin),
             count: self.count - count,
             fields: Fields::Plain(after),
