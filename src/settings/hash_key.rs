@@ -74,7 +74,11 @@ pub(crate) fn for_this_process() -> HashKey {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HashKeyError {
     /// Other users can read the file, or it is not ours, or it is not a regular file.
-    #[error("hash key {path} {reason}: chmod 600 it, or remove it to have a new one made", path = path.display())]
+    #[error(
+        "hash key {} {reason}: {}, or remove it to have a new one made",
+        path.display(),
+        access::command_to_close(path)
+    )]
     Unsafe { path: PathBuf, reason: &'static str },
     #[error(
         "hash key {path} is not 32 bytes (or 64 hex digits): make one with `openssl rand -out FILE 32`",
@@ -195,15 +199,6 @@ fn key_in(text: &[u8]) -> Option<[u8; LENGTH]> {
 mod tests {
     use super::*;
 
-    /// Lets only the owner of a file use it, or others read it too.
-    #[cfg(unix)]
-    fn set_mode(path: &Path, mode: u32) {
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-    }
-
-    #[cfg(windows)]
-    fn set_mode(_path: &Path, _mode: u32) {}
-
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
     }
@@ -220,7 +215,7 @@ mod tests {
         let keys = [source.load().unwrap().unwrap(), source.load_or_make().unwrap()];
         assert!(keys.iter().all(|key| key.id() == HashKey::Keyed(first).id()));
         for path in [state.join(NAME), state.clone()] {
-            assert!(cfg!(windows) || !FileAccess::at(&path).unwrap().is_open, "{}", path.display());
+            assert!(!FileAccess::at(&path).unwrap().is_open, "{}", path.display());
         }
         assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1);
         assert!(format!("{:?}", keys[0]).contains("REDACTED"));
@@ -244,19 +239,39 @@ mod tests {
         assert!(keys.iter().all(|key| *key == keys[0]));
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_key_that_others_can_read_is_refused() {
         let folder = folder();
         let path = folder.path().join(NAME);
         std::fs::write(&path, [1; 32]).unwrap();
-        set_mode(&path, 0o640);
+        access::open_to_all(&path);
+        let advice = format!("can be read by others: {}, or", access::command_to_close(&path));
         for key in [of_installation(folder.path()), from_file(&path)] {
             let error = key.unwrap_err().to_string();
-            assert!(error.contains("can be read by others: chmod 600"), "{error}");
+            assert!(error.contains(&advice), "{error}");
         }
-        set_mode(&path, 0o600);
+        access::make_private(&path).unwrap();
         assert_eq!(of_installation(folder.path()).unwrap(), [1; 32]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_only_the_group_can_read_is_refused_too() {
+        let folder = folder();
+        let path = folder.path().join(NAME);
+        std::fs::write(&path, [1; 32]).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        let error = from_file(&path).unwrap_err().to_string();
+        assert!(error.contains("can be read by others"), "{error}");
+    }
+
+    #[test]
+    fn in_a_folder_that_others_can_use_a_key_is_made_private() {
+        let folder = folder();
+        access::open_to_all(folder.path());
+        let made = of_installation(folder.path()).unwrap();
+        assert_eq!(of_installation(folder.path()).unwrap(), made);
+        assert!(!FileAccess::at(&folder.path().join(NAME)).unwrap().is_open);
     }
 
     #[cfg(unix)]
@@ -279,7 +294,7 @@ mod tests {
         let path = folder.path().join("shared");
         let write = |text: &[u8]| {
             std::fs::write(&path, text).unwrap();
-            set_mode(&path, 0o600);
+            access::make_private(&path).unwrap();
             from_file(&path)
         };
         assert_eq!(write(&[9; 32]).unwrap(), [9; 32]);

@@ -17,7 +17,7 @@ use crate::export::log::LogSettings;
 use crate::export::otlp::OtlpSettings;
 use crate::record::cost::ModelPrices;
 use crate::settings::{SettingOrigin, Settings, process_environment};
-use crate::system::access::FileAccess;
+use crate::system::access::{self, FileAccess};
 use crate::system::files::home::expand_home_or_fail;
 use crate::system::files::read_limited;
 
@@ -179,7 +179,7 @@ fn secret(path: &Path, what: &str) -> anyhow::Result<String> {
     let bytes = read_limited(path, MAX_SECRET).map_err(|error| unreadable(error.into()))?;
     if FileAccess::at(path).map_err(|error| unreadable(error.into()))?.is_open {
         let problem = anyhow!("other users can read the {what} in `{file}`");
-        return Err(hint(problem, format!("chmod 600 '{file}'")));
+        return Err(hint(problem, access::command_to_close(path)));
     }
     let text = String::from_utf8(bytes.trim_ascii().to_vec()).map_err(|error| unreadable(error.into()))?;
     if text.contains(['\r', '\n']) {

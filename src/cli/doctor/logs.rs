@@ -39,7 +39,7 @@ pub(super) fn check_folder(folder: &Path, findings: &mut DoctorFindings) {
         ),
     }
     if folder.is_dir() && FileAccess::at(folder).is_ok_and(|access| access.is_open) {
-        findings.warn(format!("other users can read {shown}"), format!("chmod 700 {shown}"));
+        findings.warn(format!("other users can read {shown}"), access::command_to_close(folder));
     }
     if let Some(free) = access::free_space(folder).filter(|free| *free < LITTLE_SPACE) {
         findings.warn(

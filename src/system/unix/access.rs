@@ -67,6 +67,17 @@ pub fn is_device(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device()
 }
 
+/// Returns a command that closes a file or folder to other users.
+pub fn command_to_close(path: &Path) -> String {
+    format!("chmod {} '{}'", if path.is_dir() { 700 } else { 600 }, path.display())
+}
+
+/// Lets all users use a file or folder.
+#[cfg(test)]
+pub(crate) fn open_to_all(path: &Path) {
+    std::fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+}
+
 impl FileAccess {
     pub fn of(file: &File) -> io::Result<FileAccess> {
         Ok(FileAccess::from(&file.metadata()?))

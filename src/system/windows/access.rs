@@ -1,5 +1,6 @@
 //! Who may read and write a file, which file it is, and how much room its disk has.
 
+use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::windows::fs::{FileExt, OpenOptionsExt};
@@ -10,19 +11,25 @@ use std::time::Duration;
 use tempfile::TempPath;
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_CRC, ERROR_GEN_FAILURE, ERROR_IO_DEVICE, ERROR_LOCK_VIOLATION,
-    ERROR_SHARING_VIOLATION, ERROR_WRITE_FAULT, GENERIC_ALL, GENERIC_READ, GENERIC_WRITE, LocalFree,
+    ERROR_SHARING_VIOLATION, ERROR_WRITE_FAULT, GENERIC_ALL, GENERIC_READ, GENERIC_WRITE,
+    INVALID_HANDLE_VALUE, LocalFree,
 };
-use windows_sys::Win32::Security::Authorization::{GetSecurityInfo, SE_FILE_OBJECT};
+use windows_sys::Win32::Security::Authorization::{
+    ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo,
+    SDDL_REVISION_1, SE_FILE_OBJECT, SetSecurityInfo,
+};
 use windows_sys::Win32::Security::{
-    ACCESS_ALLOWED_ACE, ACL, DACL_SECURITY_INFORMATION, EqualSid, GetAce, GetTokenInformation,
-    IsWellKnownSid, OWNER_SECURITY_INFORMATION, PSID, TOKEN_INFORMATION_CLASS, TOKEN_OWNER, TOKEN_QUERY,
-    TOKEN_USER, TokenOwner, TokenUser, WinAuthenticatedUserSid, WinBuiltinAdministratorsSid,
-    WinBuiltinGuestsSid, WinBuiltinUsersSid, WinInteractiveSid, WinLocalSystemSid, WinWorldSid,
+    ACCESS_ALLOWED_ACE, ACL, DACL_SECURITY_INFORMATION, EqualSid, GetAce, GetSecurityDescriptorDacl,
+    GetTokenInformation, IsWellKnownSid, OWNER_SECURITY_INFORMATION, PROTECTED_DACL_SECURITY_INFORMATION,
+    PSID, TOKEN_INFORMATION_CLASS, TOKEN_OWNER, TOKEN_QUERY, TOKEN_USER, TokenOwner, TokenUser,
+    WinAuthenticatedUserSid, WinBuiltinAdministratorsSid, WinBuiltinGuestsSid, WinBuiltinUsersSid,
+    WinInteractiveSid, WinLocalSystemSid, WinWorldSid,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, DELETE, FILE_APPEND_DATA, FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS,
-    FILE_FLAG_OPEN_REPARSE_POINT, FILE_READ_DATA, FILE_WRITE_DATA, FileBasicInfo, GetDiskFreeSpaceExW,
-    GetFileInformationByHandle, GetFileInformationByHandleEx, READ_CONTROL, WRITE_DAC, WRITE_OWNER,
+    FILE_FLAG_OPEN_REPARSE_POINT, FILE_READ_DATA, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
+    FILE_WRITE_DATA, FileBasicInfo, GetDiskFreeSpaceExW, GetFileInformationByHandle,
+    GetFileInformationByHandleEx, READ_CONTROL, ReOpenFile, WRITE_DAC, WRITE_OWNER,
 };
 use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_ACE_TYPE;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
@@ -30,8 +37,8 @@ use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken}
 use super::{checked, wide};
 pub use crate::system::owner::{FileAccess, FileOwner};
 
-/// Returns options for a file of spantap. Its folder's access list decides who can read it: below the profile, only its
-/// owner and the system. A link at its place is not followed.
+/// Returns options for a file that only its owner and the system can read, once [`keep_private`] has been called. A link
+/// at its place is not followed.
 pub fn private_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.custom_flags(FILE_FLAG_OPEN_REPARSE_POINT);
@@ -50,27 +57,110 @@ pub fn is_link(_error: &io::Error) -> bool {
     false
 }
 
-/// Checks that a file that was opened with [`private_options`] is not a link.
+/// Lets only its owner and the system use a new file, which was opened with [`private_options`]. Its folder's access
+/// list already does that below a profile; elsewhere the file gets a list of its own.
+///
+/// # Errors
+/// Fails if the file is a link, or if its list cannot be changed. A disk without such lists reports no error.
 pub fn keep_private(file: &File) -> io::Result<()> {
-    match file.metadata()?.file_type().is_symlink() {
-        true => Err(io::Error::other("it is a link")),
-        false => Ok(()),
+    if file.metadata()?.file_type().is_symlink() {
+        return Err(io::Error::other("it is a link"));
     }
+    if !FileAccess::of(file)?.is_open {
+        return Ok(());
+    }
+    let shared = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+    // SAFETY: the handle is open, and nothing else owns the new one.
+    let again = unsafe {
+        let handle = ReOpenFile(file.as_raw_handle(), READ_CONTROL | WRITE_DAC, shared, 0);
+        if handle == INVALID_HANDLE_VALUE {
+            return Err(io::Error::last_os_error());
+        }
+        File::from(OwnedHandle::from_raw_handle(handle))
+    };
+    set_list(&again, &private_list("")?)
 }
 
-/// Does nothing: the access list of the folder decides.
-pub fn make_private(_path: &Path) -> io::Result<()> {
-    Ok(())
+/// Lets only its owner and the system use the file at `path`.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    let file = open_with(READ_CONTROL | WRITE_DAC, path, false)?;
+    if FileAccess::of(&file)?.is_open { set_list(&file, &private_list("")?) } else { Ok(()) }
 }
 
-/// Does nothing: the access list of the profile decides.
-pub fn close_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
+/// Closes a folder to other users, if it is open to them.
+pub fn close_folder(folder: &Path) -> io::Result<()> {
+    let file = open_with(READ_CONTROL | WRITE_DAC, folder, true)?;
+    // What is made in the folder gets the same list.
+    if FileAccess::of(&file)?.is_open { set_list(&file, &private_list("OICI")?) } else { Ok(()) }
 }
 
-/// Makes one folder, with the access list of its parent.
-pub fn make_folder(folder: &Path, _is_private: bool) -> io::Result<()> {
-    std::fs::create_dir(folder)
+/// Makes one folder. A private one can be used only by its owner and the system, also outside of a profile.
+pub fn make_folder(folder: &Path, is_private: bool) -> io::Result<()> {
+    std::fs::create_dir(folder)?;
+    if is_private { close_folder(folder) } else { Ok(()) }
+}
+
+/// Returns a command that closes a file or folder to other users, in words of `cmd` and of PowerShell.
+pub fn command_to_close(path: &Path) -> String {
+    let inherited = if path.is_dir() { "(OI)(CI)" } else { "" };
+    // The id of the rights of the owner, whoever it is.
+    format!("icacls \"{}\" /inheritance:r /grant:r \"*S-1-3-4:{inherited}F\"", path.display())
+}
+
+/// Returns an access list, as text, that lets this user, the system and administrators do everything.
+///
+/// # Errors
+/// Fails if the system does not say who the user is.
+fn private_list(inheritance: &str) -> io::Result<String> {
+    let unknown = || io::Error::other("the system does not say who the user is");
+    let facts = token(TokenUser).ok_or_else(unknown)?;
+    let mut text = std::ptr::null_mut();
+    // SAFETY: the id points into `facts`. The text ends with a zero, and is freed after its last use.
+    let user = unsafe {
+        checked(ConvertSidToStringSidW((*facts.as_ptr().cast::<TOKEN_USER>()).User.Sid, &mut text))?;
+        let length = (0..).take_while(|place| *text.add(*place) != 0).count();
+        let user = String::from_utf16_lossy(std::slice::from_raw_parts(text, length));
+        LocalFree(text.cast());
+        user
+    };
+    Ok(format!("D:P(A;{inheritance};FA;;;{user})(A;{inheritance};FA;;;SY)(A;{inheritance};FA;;;BA)"))
+}
+
+/// Replaces the access list of a file that was opened with `WRITE_DAC`, and the entries that it inherited.
+fn set_list(file: &File, list: &str) -> io::Result<()> {
+    let text = wide(OsStr::new(list));
+    let (mut facts, mut entries, mut is_there, mut is_default) =
+        (std::ptr::null_mut(), std::ptr::null_mut(), 0, 0);
+    // SAFETY: the text ends with a zero, the places are valid for the results, and `entries` points into `facts`, which
+    // is freed after its last use.
+    let status = unsafe {
+        let size = std::ptr::null_mut();
+        let descriptor = text.as_ptr();
+        checked(ConvertStringSecurityDescriptorToSecurityDescriptorW(
+            descriptor,
+            SDDL_REVISION_1,
+            &mut facts,
+            size,
+        ))?;
+        let found = GetSecurityDescriptorDacl(facts, &mut is_there, &mut entries, &mut is_default);
+        let set = checked(found).map(|()| {
+            SetSecurityInfo(
+                file.as_raw_handle(),
+                SE_FILE_OBJECT,
+                DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                entries,
+                std::ptr::null(),
+            )
+        });
+        LocalFree(facts);
+        set?
+    };
+    match status {
+        0 => Ok(()),
+        status => Err(io::Error::from_raw_os_error(status as i32)),
+    }
 }
 
 /// Returns false: devices are not in folders.
@@ -123,9 +213,14 @@ impl FileAccess {
 
 /// Opens a file or folder to ask about it.
 fn look_at(path: &Path, follows_links: bool) -> io::Result<File> {
+    open_with(READ_CONTROL, path, follows_links)
+}
+
+/// Opens a file or folder with these rights.
+fn open_with(rights: u32, path: &Path, follows_links: bool) -> io::Result<File> {
     let link = if follows_links { 0 } else { FILE_FLAG_OPEN_REPARSE_POINT };
     let mut options = OpenOptions::new();
-    options.access_mode(READ_CONTROL).custom_flags(FILE_FLAG_BACKUP_SEMANTICS | link).open(path)
+    options.access_mode(rights).custom_flags(FILE_FLAG_BACKUP_SEMANTICS | link).open(path)
 }
 
 const READS: u32 = FILE_READ_DATA | GENERIC_READ | GENERIC_ALL;
@@ -332,4 +427,48 @@ pub fn free_space(folder: &Path) -> Option<u64> {
 pub fn is_device_error(error: &io::Error) -> bool {
     let codes = [ERROR_CRC, ERROR_GEN_FAILURE, ERROR_IO_DEVICE, ERROR_WRITE_FAULT];
     codes.iter().any(|code| error.raw_os_error() == Some(*code as i32))
+}
+
+/// Lets all users use a file or folder, and what is made in it.
+#[cfg(test)]
+pub(crate) fn open_to_all(path: &Path) {
+    set_list(&open_with(READ_CONTROL | WRITE_DAC, path, true).unwrap(), "D:P(A;OICI;FA;;;WD)").unwrap();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_all_users_can_read_is_closed_to_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = private_options().write(true).create_new(true).open(&path).unwrap();
+        for close in
+            [&|| keep_private(&file) as io::Result<()>, &|| make_private(&path)] as [&dyn Fn() -> _; 2]
+        {
+            open_to_all(&path);
+            assert!(FileAccess::at(&path).unwrap().is_open_for_writing);
+            close().unwrap();
+            let access = FileAccess::at(&path).unwrap();
+            assert_eq!((access.is_open, access.owner), (false, FileOwner::Ours));
+            // Its owner can still use it.
+            std::fs::write(&path, "text").unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"text");
+        }
+    }
+
+    #[test]
+    fn a_private_folder_in_one_that_all_users_can_use_is_closed_to_them() {
+        let folder = tempfile::tempdir().unwrap();
+        open_to_all(folder.path());
+        let private = folder.path().join("private");
+        make_folder(&private, true).unwrap();
+        assert!(!FileAccess::at(&private).unwrap().is_open);
+        open_to_all(&private);
+        close_folder(&private).unwrap();
+        let path = private.join("file");
+        std::fs::write(&path, "text").unwrap();
+        assert!([private, path].iter().all(|path| !FileAccess::at(path).unwrap().is_open));
+    }
 }
