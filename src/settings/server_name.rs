@@ -68,6 +68,8 @@ fn launched_by(launcher: &Launcher, arguments: &[CommandWord]) -> Option<String>
             "-m" if launcher.name == "python" => return module_name(after.first()?),
             option if launcher.is_shell() && is_script_option(option) => return script_name(launcher, after),
             "--" => return named(after),
+            // No option of the command interpreter takes the next word.
+            option if launcher.name == "cmd" && option.starts_with('/') => {}
             option if option.starts_with('-') => match launcher.option(option) {
                 LauncherOption::Alone => {}
                 LauncherOption::WithValue => drop(rest.next()),
@@ -387,6 +389,8 @@ mod tests {
             ("npx -y mcp-remote https://mcp.example.com/sse", "mcp-remote"),
             ("npx.cmd -y @a/b", "b"),
             ("cmd /c npx -y @a/b", "b"),
+            ("cmd.exe /D /S /C npx -y @a/b", "b"),
+            ("cmd /d", "cmd"),
             ("/usr/local/bin/npx -y tool", "tool"),
             ("npm exec -y @a/b", "b"),
             ("npm exec -- @a/b arg", "b"),
