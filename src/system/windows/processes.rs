@@ -284,7 +284,9 @@ pub(crate) fn parent_of(pid: i32) -> Option<i32> {
 /// Returns true if the process that was started then as `pid` runs; `None` if that cannot be known here: it belongs to
 /// another boot, or its facts cannot be read.
 pub fn is_running(boot: &str, namespace: &str, pid: u32, start_ticks: u64) -> Option<bool> {
-    if boot.is_empty() || boot != *BOOT_ID || namespace != pid_namespace() {
+    // A time of start is absolute here, so that a process of another boot is not taken for this one on a system that
+    // does not number its boots.
+    if boot != *BOOT_ID || namespace != pid_namespace() {
         return None;
     }
     let process = match open(pid as i32) {
