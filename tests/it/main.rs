@@ -6,6 +6,7 @@ mod agents;
 mod chain;
 #[cfg(unix)]
 mod check;
+#[cfg(unix)]
 mod check_hosts;
 mod check_remote;
 #[cfg(unix)]

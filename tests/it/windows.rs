@@ -34,11 +34,12 @@ fn the_server_s_exit_code_is_that_of_spantap_and_in_the_log() {
 }
 
 #[test]
-fn a_missing_command_is_told_in_one_line_and_gives_127() {
+fn a_missing_command_is_told_with_a_hint_and_gives_127() {
     let output = run(&Home::new(), &["--", "no-such-command"]);
     let (printed, said) = text(&output);
     assert_eq!((output.status.code(), printed.as_str()), (Some(127), ""));
-    assert!(said.contains("no-such-command") && said.lines().count() == 1, "{said}");
+    assert!(said.starts_with("error: failed to start server `no-such-command`: not found\nhint: "), "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
 }
 
 #[test]
@@ -51,15 +52,15 @@ fn without_variables_of_xdg_files_are_in_the_folders_of_the_profile() {
         command
     };
     fs::create_dir_all(home.path().join("Roaming/spantap")).unwrap();
-    fs::write(home.path().join("Roaming/spantap/config.toml"), "server = \"from-config\"\n").unwrap();
+    fs::write(home.path().join("Roaming/spantap/config.toml"), "user_id = \"from-config\"\n").unwrap();
     let output = spantap(&["--", "cmd", "/d", "/c", "exit"]).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output).1);
     let logs = logs_in(&home.path().join("Local/spantap/sessions"));
     assert_eq!(logs.len(), 1);
     let records = validate_log(&logs[0]);
-    assert_eq!(records[0]["server_name"], "from-config");
+    assert_eq!(records[0]["user_id"], "from-config");
     let shown = text(&spantap(&["sessions"]).output().unwrap()).0;
-    assert!(shown.contains("from-config"), "{shown}");
+    assert!(shown.contains("exit"), "{shown}");
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn lines_that_end_with_cr_lf_are_messages_as_others_are() {
     let records = ended.records();
     let calls: Vec<&Value> = records.iter().filter(|record| record["event"] == "mcp_tool_call").collect();
     assert_eq!(calls.len(), 1, "{records:?}");
-    assert_eq!((&calls[0]["tool"], &calls[0]["status"]), (&json!("read_file"), &json!("ok")));
+    assert_eq!((&calls[0]["tool_name"], &calls[0]["status"]), (&json!("read_file"), &json!("ok")));
     assert!(!records.iter().any(|record| record["event"] == "protocol_violation"), "{records:?}");
 }
 
@@ -77,7 +78,7 @@ fn lines_that_end_with_cr_lf_are_messages_as_others_are() {
 fn no_secret_of_a_call_reaches_the_log() {
     const SECRET: &str = "sk-ant-api03-AbCdEfGhIjKlMnOpQrStUvWxYz0123456789";
     let home = Home::new();
-    let mut host = home.session(&["--body-limit", "4096"]);
+    let mut host = home.session(&["--server", "mail"]);
     let arguments = json!({"to": SECRET, "api_key": "hunter2hunter2"});
     host.request("tools/call", json!({"name": "send_mail", "arguments": arguments}));
     assert!(host.end().0.success());
@@ -160,7 +161,7 @@ fn check_greets_a_server_and_leaves_no_process() {
     let report: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(report["ok"], true, "{report}");
     let missing = run(&home, &["check", "--timeout", "60s", "--", "no-such-command"]);
-    assert_eq!(missing.status.code(), Some(1), "{}", text(&missing).1);
+    assert_eq!(missing.status.code(), Some(127), "{}", text(&missing).1);
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn the_command_of_notify_runs_once_if_a_server_dies() {
     drop(input);
     wait_until("the command has run", || fs::read_to_string(&told).is_ok_and(|text| !text.is_empty()));
     let said = fs::read_to_string(&told).unwrap();
-    assert_eq!(said.trim_end(), "died \"word\"", "{said:?}");
+    assert_eq!(said.trim_end(), "died word", "{said:?}");
 }
 
 #[test]
