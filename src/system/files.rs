@@ -122,7 +122,9 @@ mod tests {
         std::fs::write(&path, [7; 100]).unwrap();
         assert_eq!(read_limited(&path, 100).unwrap(), [7; 100]);
         assert!(read_limited(&path, 99).unwrap_err().to_string().contains("larger than"));
-        assert!(read_limited(folder.path(), 99).unwrap_err().to_string().contains("not a file"));
+        let error = read_limited(folder.path(), 99).unwrap_err().to_string();
+        // Windows does not open a folder as a file.
+        assert!(cfg!(windows) || error.contains("not a file"), "{error}");
     }
 
     #[cfg(unix)]
