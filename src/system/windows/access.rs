@@ -103,7 +103,7 @@ pub fn make_folder(folder: &Path, is_private: bool) -> io::Result<()> {
 /// Returns a command that closes a file or folder to other users, in words of `cmd` and of PowerShell.
 pub fn command_to_close(path: &Path) -> String {
     let inherited = if path.is_dir() { "(OI)(CI)" } else { "" };
-    // The id of the rights of the owner, whoever it is.
+    // This is the id of the owner of a file, also if the owner changes.
     format!("icacls \"{}\" /inheritance:r /grant:r \"*S-1-3-4:{inherited}F\"", path.display())
 }
 
