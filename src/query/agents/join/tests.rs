@@ -314,7 +314,7 @@ fn the_way_out_of_a_doubt_fits_what_is_known() {
     let other = run("two").replace(":70", ":71");
     for facts in [&[run("one")][..], &[run("one"), other]] {
         let launched = way_out(&wire(5), facts);
-        assert!(launched.ends_with("if the agent itself starts spantap, without npx"), "{launched}");
+        assert!(launched.ends_with("and it starts spantap itself, without npx"), "{launched}");
     }
 }
 
