@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::{Event, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
-use crate::collect::fact::{AgentFact, FactHash};
+use crate::collect::fact::{AgentFact, FactHash, LOG, SPAN};
 use crate::observe::redact::{Field, Redactor};
 use crate::record::EventName;
 use crate::record::agent::AgentRecord;
@@ -67,7 +67,8 @@ pub struct Adapters {
 pub(super) struct UnreadItems {
     /// Spans that are parts of the fact of another span of the same call.
     pub(super) joined_spans: u64,
-    /// Items of known services that no row reads, and first spans of a trace of a service that is not an agent.
+    /// Items of known services that no row reads or that add to a fact which they do not name, and first spans of a
+    /// trace of a service that is not an agent.
     pub(super) spans: u64,
     pub(super) logs: u64,
     /// Log records of services that are not known as agents.
@@ -166,7 +167,7 @@ impl Adapters {
         UnreadItems { joined_spans, ..std::mem::take(&mut self.unread) }
     }
 
-    /// Adds the facts that the rows make of an item. Returns false if no row reads it.
+    /// Adds the facts that the rows make of an item. Returns false if they make nothing of it.
     fn read(
         &mut self,
         table: &AgentTable,
@@ -177,7 +178,6 @@ impl Adapters {
         let can_contain = table.agent.is_empty() && item.started.is_some();
         let mut is_read = false;
         for row in rows.iter().filter(|row| row.takes(item)) {
-            is_read = true;
             let mut record = AgentRecord { event: row.event, ..AgentRecord::default() };
             record.agent_name = match table.agent {
                 "" => item.resource.redacted_service(&mut self.redactor),
@@ -190,6 +190,7 @@ impl Adapters {
                 if let Ok(parent) = item.parent.try_into() {
                     self.of_parents.insert(parent, record);
                 }
+                is_read = true;
                 continue;
             }
             fields.read(table.common);
@@ -202,10 +203,8 @@ impl Adapters {
                 record.turn_id = record.trace_id.clone();
             }
             self.remember(item, &mut record);
-            let is_refused = record.decision == Some(ToolDecision::Refused);
-            let parts =
-                if is_refused && row.parts & row.part == 0 { row.part | row.parts & 1 } else { row.parts };
-            let (key, is_by_time) = row.key(&record, item);
+            let Some((key, is_by_time)) = row.key(&record, item) else { continue };
+            is_read = true;
             let own = (SpanCall::of(row, &record), key);
             let same = can_contain.then(|| self.same_calls.take(item, Some(own)));
             let same = same.and_then(|same| {
@@ -217,7 +216,8 @@ impl Adapters {
                 own: item.own(row),
                 within: is_by_time.then(|| item.times()),
                 part: if same.is_some() { SAME_CALL } else { row.part },
-                parts,
+                parts: row.parts_of(&record),
+                is_addition: row.is_addition,
                 record,
             });
         }
@@ -264,18 +264,24 @@ impl Row {
         (self.name.is_empty() || self.name == item.name) && self.only.is_none_or(has)
     }
 
-    /// Returns the key of the fact: the first list of ids that is complete, else the item's own id. Returns true if
-    /// several facts can have it.
-    fn key(&self, record: &AgentRecord<'_>, item: &SentItem<'_>) -> (FactHash, bool) {
+    /// Returns the parts that make the fact whole: a refused tool has no end.
+    fn parts_of(&self, record: &AgentRecord<'_>) -> u8 {
+        let is_refused = record.decision == Some(ToolDecision::Refused);
+        if is_refused && self.parts & self.part == 0 { self.part | self.parts & SPAN } else { self.parts }
+    }
+
+    /// Returns the key of the fact: the first list of ids that is complete, else the item's own id; `None` if it is
+    /// then not known to which fact the item adds. Returns true if several facts can have the key.
+    fn key(&self, record: &AgentRecord<'_>, item: &SentItem<'_>) -> Option<(FactHash, bool)> {
         let complete = |key: &&[KeyPart]| {
             let texts = key.iter().map(|part| item.key_part(*part)).collect::<Option<Vec<_>>>()?;
             Some((texts, key.iter().any(|part| matches!(part, KeyPart::ByTime))))
         };
         let Some((texts, is_by_time)) = self.keys.iter().find_map(complete) else {
-            return (item.own(self), false);
+            return (self.part & (SPAN | LOG) != 0).then(|| (item.own(self), false));
         };
         let whose = [record.agent_name.as_bytes(), record.event.as_str().as_bytes()];
-        (FactHash::of(whose.into_iter().chain(texts.iter().map(|text| &**text))), is_by_time)
+        Some((FactHash::of(whose.into_iter().chain(texts.iter().map(|text| &**text))), is_by_time))
     }
 }
 
@@ -333,6 +339,9 @@ impl<'r> SentItem<'r> {
                     Value::DoubleValue(number) => Some(Cow::Owned(number.to_string().into_bytes())),
                     _ => None,
                 }
+            }
+            KeyPart::AnyAttribute(name) => {
+                Some(self.key_part(KeyPart::Attribute(name)).unwrap_or(Cow::Borrowed(b"")))
             }
             KeyPart::Trace => known(self.trace),
             KeyPart::Span => known(self.span),

@@ -25,6 +25,8 @@ pub struct AgentFact {
     pub(super) part: u8,
     /// Bits of the parts that make the fact whole.
     pub(super) parts: u8,
+    /// True if the part only adds to a fact that another part reports.
+    pub(super) is_addition: bool,
 }
 
 impl AgentFact {

@@ -51,6 +51,8 @@ struct MergedFact {
     parts: u8,
     /// True if a record that was written has the input tokens, and the output tokens.
     has_tokens: [bool; 2],
+    /// True if no part has come that is a fact by itself.
+    is_addition: bool,
     /// Sets of parts that make the fact whole.
     wanted: Vec<u8>,
     own: Vec<FactHash>,
@@ -99,6 +101,7 @@ impl Merge {
             within: part.within,
             ended: part.record.timestamp,
             parts: part.part,
+            is_addition: part.is_addition,
             has_tokens: [false; 2],
             wanted: vec![part.parts],
             own: vec![part.own],
@@ -145,6 +148,7 @@ impl Merge {
         let Some(fact) = self.facts.get_mut(&number) else { return };
         let Some(mut record) = fact.record.take() else { return };
         record.fact_id = Some(hex::text(&fact.id.0).into());
+        record.amends = fact.is_addition.then_some(true);
         settle(&mut record);
         fact.note_tokens(&mut record);
         self.ready.push(*record);
@@ -205,6 +209,7 @@ impl MergedFact {
 
     fn join(&mut self, part: AgentFact) {
         let Some(record) = &mut self.record else { return };
+        self.is_addition &= part.is_addition;
         let mut call_ids = record.call_ids.take().unwrap_or_default();
         for id in part.record.call_ids.iter().flatten() {
             if call_ids.len() < MOST_CALL_IDS && !call_ids.contains(id) {
@@ -226,7 +231,9 @@ impl MergedFact {
     fn amend(&mut self, part: AgentFact) -> Option<AgentRecord<'static>> {
         let mut record = part.record;
         record.fact_id = Some(hex::text(&self.id.0).into());
-        record.amends = Some(true);
+        // The first part that is a fact by itself is counted, though additions to it were written before.
+        record.amends = (part.is_addition || !self.is_addition).then_some(true);
+        self.is_addition &= part.is_addition;
         settle(&mut record);
         self.note_tokens(&mut record);
         Some(record)
@@ -266,6 +273,7 @@ fn settle(record: &mut AgentRecord<'static>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::EventName;
 
     #[test]
     fn facts_of_one_key_are_bounded_and_each_part_counts_once() {
@@ -277,6 +285,7 @@ mod tests {
             within: None,
             part: SPAN,
             parts: SPAN,
+            is_addition: false,
         };
         let now = Timestamp(0);
         for _ in 0..2 {
@@ -301,6 +310,7 @@ mod tests {
             within: None,
             part,
             parts: SPAN | LOG,
+            is_addition: false,
         };
         let tokens = |first: AgentFact, second: AgentFact| {
             let mut merge = Merge::default();
@@ -315,5 +325,32 @@ mod tests {
         assert_eq!(late, [(None, None, None), (Some(true), Some(7), Some(1))]);
         let twice = tokens(part(SPAN, Some(7), None), part(LOG, Some(7), Some(1)));
         assert_eq!(twice, [(None, Some(7), None), (Some(true), None, Some(1))]);
+    }
+
+    #[test]
+    fn parts_that_only_add_to_a_fact_are_not_counted_until_the_fact_itself_comes() {
+        let part = |part: u8, is_addition: bool| AgentFact {
+            record: AgentRecord { event: EventName::ModelCall, ..AgentRecord::default() },
+            key: FactHash::default(),
+            own: FactHash::of([&[part][..]]),
+            within: None,
+            part,
+            parts: SPAN,
+            is_addition,
+        };
+        let (first, second, whole) = (part(4, true), part(8, true), part(SPAN, false));
+        for (before, after, expected) in [
+            (vec![&first, &second], vec![], vec![Some(true)]),
+            (vec![&first, &whole], vec![&second], vec![None, Some(true)]),
+            (vec![&first], vec![&second, &whole], vec![Some(true), Some(true), None]),
+        ] {
+            let mut merge = Merge::default();
+            let mut records = Vec::new();
+            for parts in [before, after] {
+                parts.into_iter().for_each(|part| merge.add(part.clone(), Timestamp(0)));
+                records.extend(merge.take(None));
+            }
+            assert_eq!(records.iter().map(|record| record.amends).collect::<Vec<_>>(), expected);
+        }
     }
 }

@@ -216,15 +216,23 @@ impl RunLines {
         });
         let mut facts: Vec<RunFact<'_>> = Vec::with_capacity(parts.len());
         let mut known: HashMap<u64, usize> = HashMap::new();
+        // Those that only add to a model call which nothing reports.
+        let mut additions: Vec<usize> = Vec::new();
         for part in parts {
             match known.entry(part.key()) {
                 Entry::Occupied(at) => facts[*at.get()].record.fill(part.record),
                 Entry::Vacant(place) => {
                     place.insert(facts.len());
+                    let AgentRecord { event, amends, .. } = part.record;
+                    additions.extend(
+                        (event == EventName::ModelCall && amends == Some(true)).then_some(facts.len()),
+                    );
                     facts.push(part);
                 }
             }
         }
+        additions.retain(|at| facts[*at].record.input_tokens.or(facts[*at].record.output_tokens).is_none());
+        additions.into_iter().rev().for_each(|at| drop(facts.remove(at)));
         join_parts(&mut facts);
         facts.sort_by_key(|fact| (fact.began(), fact.record.seq));
         facts

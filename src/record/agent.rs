@@ -85,7 +85,7 @@ agent_record! {
             /// First 16 hex digits of the SHA-256 of agent, event and the agent's own id. The parts of one fact have it
             /// in common.
             pub fact_id: RecordText<'a>,
-            /// True if the record adds to an earlier one with the same `fact_id`. It is not counted, and its fields complete those of the earlier one.
+            /// True if the record adds to another one with the same `fact_id`. It is not counted, and its fields complete those of the other one.
             pub amends: Option<bool>,
             /// Version of the agent or service.
             pub agent_version: RecordText<'a>,

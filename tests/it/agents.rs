@@ -17,6 +17,7 @@ use spantap::record::timestamp::Timestamp;
 use crate::support::*;
 
 mod continued;
+mod incomplete;
 mod restart;
 mod same;
 mod same_call;

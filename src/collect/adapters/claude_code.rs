@@ -1,7 +1,8 @@
 //! Claude Code. `request_id` is absent where the provider sends none: then the numbers of the request identify it.
+//! `session.id` is absent if the settings leave it out: then the trace and the id of the call identify a tool.
 
 use super::table::FieldSlot::*;
-use super::table::KeyPart::{Attribute, ByTime, Parent, Span, Trace, Word};
+use super::table::KeyPart::{AnyAttribute, Attribute, ByTime, Parent, Span, Trace, Word};
 use super::table::{AgentTable, Fields, KeyPart, LOG_ROW, Row, SPAN_ROW};
 use crate::record::EventName::{AgentTurn, ModelCall};
 
@@ -28,15 +29,17 @@ pub(super) const TABLE: AgentTable = AgentTable {
             event: ModelCall,
             keys: &[
                 REQUEST,
-                &[Trace, Parent, MODEL, IN, OUT, READ, WRITE, FIRST, ByTime],
+                &[Trace, Parent, MODEL, IN, OUT, READ, WRITE, ByTime],
+                &[MODEL, IN, OUT, READ, WRITE, ByTime],
                 &[Trace, Parent, ATTEMPT, Word("failed"), ByTime],
+                FAILED_ALONE,
             ],
             fields: MODEL_CALL,
             ..SPAN_ROW
         },
         Row {
             name: "claude_code.tool",
-            keys: TOOL,
+            keys: WHOLE_TOOL,
             fields: &[
                 (CallId, "tool_use_id"),
                 (ToolServer, "anthropic.mcp.server.name"),
@@ -66,7 +69,13 @@ pub(super) const TABLE: AgentTable = AgentTable {
         Row {
             name: "api_request",
             event: ModelCall,
-            keys: &[REQUEST, &[Trace, Span, MODEL, IN, OUT, READ, WRITE, FIRST, ByTime]],
+            keys: &[
+                REQUEST,
+                &[Trace, Span, MODEL, IN, OUT, READ, WRITE, ByTime],
+                &[MODEL, IN, OUT, READ, WRITE, ByTime],
+                FAILED_IN_SPAN,
+                FAILED_ALONE,
+            ],
             fields: MODEL_CALL,
             ..LOG_ROW
         },
@@ -74,7 +83,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
             name: "api_error",
             event: ModelCall,
             is_failure: true,
-            keys: &[REQUEST, &[Trace, Span, ATTEMPT, Word("failed"), ByTime]],
+            keys: &[REQUEST, FAILED_IN_SPAN, FAILED_ALONE],
             fields: &[
                 (Model, "model"),
                 (Attempt, "attempt"),
@@ -104,13 +113,14 @@ pub(super) const TABLE: AgentTable = AgentTable {
             event: ModelCall,
             part: 32,
             keys: &[REQUEST],
+            is_addition: true,
             has_times: false,
             fields: &[(CallIds, "tool_use_id")],
             ..LOG_ROW
         },
         Row {
             name: "tool_result",
-            keys: TOOL,
+            keys: WHOLE_TOOL,
             fields: &[
                 (CallId, "tool_use_id"),
                 (ToolServer, "tool_parameters#mcp_server_name"),
@@ -126,15 +136,21 @@ pub(super) const TABLE: AgentTable = AgentTable {
 };
 
 const TURN: &[&[KeyPart]] = &[&[Trace, Word("turn")], &[Attribute("prompt.id")]];
-const TOOL: &[&[KeyPart]] = &[&[Attribute("session.id"), Attribute("tool_use_id")]];
+const TOOL: &[&[KeyPart]] = &[OF_SESSION, OF_TRACE, OF_CALL];
+/// Only the span and the end have times by which they are the same tool without an id.
+const WHOLE_TOOL: &[&[KeyPart]] = &[OF_SESSION, OF_TRACE, OF_CALL, &[Trace, Word("tool"), ByTime]];
+const OF_SESSION: &[KeyPart] = &[Attribute("session.id"), Attribute("tool_use_id")];
+const OF_TRACE: &[KeyPart] = &[Trace, Attribute("tool_use_id")];
+const OF_CALL: &[KeyPart] = &[Attribute("tool_use_id")];
 const REQUEST: &[KeyPart] = &[Attribute("request_id")];
 const MODEL: KeyPart = Attribute("model");
 const IN: KeyPart = Attribute("input_tokens");
 const OUT: KeyPart = Attribute("output_tokens");
-const READ: KeyPart = Attribute("cache_read_tokens");
-const WRITE: KeyPart = Attribute("cache_creation_tokens");
-const FIRST: KeyPart = Attribute("ttft_ms");
-const ATTEMPT: KeyPart = Attribute("attempt");
+const READ: KeyPart = AnyAttribute("cache_read_tokens");
+const WRITE: KeyPart = AnyAttribute("cache_creation_tokens");
+const ATTEMPT: KeyPart = AnyAttribute("attempt");
+const FAILED_IN_SPAN: &[KeyPart] = &[Trace, Span, ATTEMPT, Word("failed"), ByTime];
+const FAILED_ALONE: &[KeyPart] = &[ATTEMPT, Word("failed"), ByTime];
 
 const MODEL_CALL: Fields = &[
     (Provider, "gen_ai.provider.name"),

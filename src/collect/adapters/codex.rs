@@ -134,8 +134,11 @@ pub(super) const TABLE: AgentTable = AgentTable {
 };
 
 const TURN: &[&[KeyPart]] = &[&[Attribute("turn.id")]];
-const SAMPLING: &[&[KeyPart]] = &[&[Attribute("conversation.id"), Word("sampling"), ByTime]];
+const SAMPLING: &[&[KeyPart]] =
+    &[&[Attribute("conversation.id"), Word("sampling"), ByTime], &[Word("sampling"), ByTime]];
 const TOOL: &[&[KeyPart]] = &[
     &[Attribute("conversation.id"), Attribute("call_id")],
     &[Attribute("conversation.id"), Attribute("tool.call_id")],
+    &[Attribute("call_id")],
+    &[Attribute("tool.call_id")],
 ];

@@ -42,6 +42,13 @@ pub(super) const TABLE: AgentTable = AgentTable {
                     Attribute("gen_ai.usage.output_tokens"),
                     ByTime,
                 ],
+                &[
+                    Attribute("session.id"),
+                    Attribute("gen_ai.usage.input_tokens"),
+                    Attribute("gen_ai.usage.output_tokens"),
+                    ByTime,
+                ],
+                &[Attribute("gen_ai.usage.input_tokens"), Attribute("gen_ai.usage.output_tokens"), ByTime],
                 FAILED,
             ],
             has_status: true,
@@ -67,12 +74,15 @@ pub(super) const TABLE: AgentTable = AgentTable {
         Row {
             name: "gemini_cli.api_response",
             event: ModelCall,
-            keys: &[&[
-                Attribute("session.id"),
-                Attribute("input_token_count"),
-                Attribute("output_token_count"),
-                ByTime,
-            ]],
+            keys: &[
+                &[
+                    Attribute("session.id"),
+                    Attribute("input_token_count"),
+                    Attribute("output_token_count"),
+                    ByTime,
+                ],
+                &[Attribute("input_token_count"), Attribute("output_token_count"), ByTime],
+            ],
             has_status: true,
             fields: &[
                 (Model, "model"),

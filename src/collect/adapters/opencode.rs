@@ -55,6 +55,7 @@ pub(super) const TABLE: AgentTable = AgentTable {
             part: 4,
             parts: SPAN,
             keys: &[&[Trace, Parent]],
+            is_addition: true,
             has_times: false,
             fields: &[(CallIds, "ai.toolCall.id")],
             ..SPAN_ROW

@@ -144,7 +144,7 @@ fn fact(item: &SentItem<'_>, span: &Span, redactor: &mut Redactor) -> AgentFact 
     fields.read(FIELDS);
     fields.times_and_ids(&ROW);
     let key = FactHash::of([b"server_span", item.trace, item.span]);
-    AgentFact { record, key, own: item.own(&ROW), within: None, part: SPAN, parts: SPAN }
+    AgentFact { record, key, own: item.own(&ROW), within: None, part: SPAN, parts: SPAN, is_addition: false }
 }
 
 #[cfg(test)]

@@ -42,10 +42,14 @@ pub(super) struct Row {
     pub(super) event: EventName,
     pub(super) part: u8,
     pub(super) parts: u8,
-    /// Ids that the parts of the fact have in common. The first list that is complete counts.
+    /// Ids that the parts of the fact have in common. The first list that is complete counts. A fact whose items have
+    /// none is one item; such an item is no fact if it is neither the span nor the end of one, since another item
+    /// reports the same fact.
     pub(super) keys: &'static [&'static [KeyPart]],
     /// True if the fields belong to the fact of the parent span.
     pub(super) is_of_parent: bool,
+    /// True if the item only adds to a fact that another item reports: alone it is not one.
+    pub(super) is_addition: bool,
     /// True if begin and end are those of the fact.
     pub(super) has_times: bool,
     /// True if the status of the span is that of the fact.
@@ -63,6 +67,7 @@ pub(super) const SPAN_ROW: Row = Row {
     parts: SPAN | LOG,
     keys: &[],
     is_of_parent: false,
+    is_addition: false,
     has_times: true,
     has_status: false,
     is_failure: false,
@@ -75,6 +80,8 @@ pub(super) const LOG_ROW: Row = Row { part: LOG, ..SPAN_ROW };
 #[derive(Clone, Copy)]
 pub(super) enum KeyPart {
     Attribute(&'static str),
+    /// An attribute, or nothing if the item does not have it.
+    AnyAttribute(&'static str),
     Trace,
     Span,
     Parent,

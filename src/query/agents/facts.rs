@@ -166,6 +166,15 @@ impl CountedFact {
         if self.conversation_id.is_empty() { &self.session_id } else { &self.conversation_id }
     }
 
+    /// Returns true if no record of it is counted and they have no figure: they only add to a model call that nothing
+    /// reports.
+    fn is_addition(&self) -> bool {
+        let (is_addition, ..) = self.order;
+        is_addition
+            && self.event == EventName::ModelCall
+            && self.input_tokens.or(self.output_tokens).is_none()
+    }
+
     fn part(&self) -> CallPart<'_> {
         CallPart {
             run: (&self.agent_name, self.conversation()),
@@ -336,7 +345,7 @@ impl FactTable {
         let mut calls: Vec<(u64, &CountedFact)> = self
             .facts
             .iter()
-            .filter(|(_, fact)| fact.event == EventName::ModelCall)
+            .filter(|(_, fact)| fact.event == EventName::ModelCall && !fact.is_addition())
             .map(|(key, fact)| (*key, fact))
             .collect();
         calls.sort_by_key(|(key, fact)| (fact.began, *key));
@@ -357,8 +366,12 @@ impl FactTable {
 
     /// Returns the facts in the order of their beginnings, each with the keys of its records.
     pub(crate) fn facts(&self) -> Vec<(&CountedFact, [Option<u64>; 2])> {
-        let mut facts: Vec<(u64, &CountedFact)> = self.facts.iter().map(|(key, fact)| (*key, fact)).collect();
-        facts.sort_by_key(|(key, fact)| (fact.began, *key));
+        let known = self.facts.iter().map(|(key, fact)| (*key, fact));
+        let mut facts: Vec<(u64, &CountedFact)> = known.filter(|(_, fact)| !fact.is_addition()).collect();
+        facts.sort_by_key(|(key, fact)| {
+            let (_, _, seq) = fact.order;
+            (fact.began, seq, *key)
+        });
         facts.into_iter().map(|(key, fact)| (fact, [Some(key), fact.inner])).collect()
     }
 }
