@@ -16,6 +16,13 @@ use crate::text::hex;
 /// Longest attribute that is read as a JSON object, which takes many times its bytes as a tree.
 const MOST_OF_OBJECT: usize = 64 << 10;
 
+/// Longest id, and longest name of a model, a provider or an operation.
+const LONGEST_WORD: usize = 256;
+/// Longest word for the kind of an error.
+const LONGEST_ERROR: usize = 64;
+/// Stands for a name or the kind of an error that is not a word.
+const OTHER: &str = "_OTHER";
+
 /// Largest number that is read. An agent means no number above it, and a time of that length can be calculated with.
 const MOST_NUMBER: f64 = 1e15;
 
@@ -56,20 +63,23 @@ impl FieldReader<'_, '_> {
             (Value::StringValue(text), None) => Some(redacted(redactor, field, text)),
             _ => None,
         };
+        // An agent can put any text there, also a prompt.
+        let is_word = holds(value, is_word);
+        let mut word = |field| if is_word { text(field) } else { None };
         match slot {
             FieldSlot::Session if record.session_id.is_empty() => {
-                if let Some(text) = text(id) {
+                if let Some(text) = word(id) {
                     record.session_id = text;
                 }
             }
             FieldSlot::Session => {}
-            FieldSlot::Conversation => first(&mut record.conversation_id, || text(id)),
-            FieldSlot::Turn => first(&mut record.turn_id, || text(id)),
-            FieldSlot::Version => first(&mut record.agent_version, || text(name)),
+            FieldSlot::Conversation => first(&mut record.conversation_id, || word(id)),
+            FieldSlot::Turn => first(&mut record.turn_id, || word(id)),
+            FieldSlot::Version => first(&mut record.agent_version, || word(name)),
             FieldSlot::Pid => first(&mut record.host_pid, || u32::try_from(whole(value)?).ok()),
-            FieldSlot::Provider => first(&mut record.provider, || text(name)),
-            FieldSlot::Operation => first(&mut record.operation, || text(name)),
-            FieldSlot::Model => first(&mut record.model, || text(name)),
+            FieldSlot::Provider => first_word(&mut record.provider, is_word, || text(name)),
+            FieldSlot::Operation => first_word(&mut record.operation, is_word, || text(name)),
+            FieldSlot::Model => first_word(&mut record.model, is_word, || text(name)),
             FieldSlot::InputTokens => first(&mut record.input_tokens, || whole(value)),
             FieldSlot::MoreInputTokens => more(&mut record.input_tokens, value),
             FieldSlot::OutputTokens => first(&mut record.output_tokens, || whole(value)),
@@ -83,18 +93,20 @@ impl FieldReader<'_, '_> {
             FieldSlot::FirstTokenMs => first(&mut record.first_token_ms, || millis(value)),
             FieldSlot::Attempt => first(&mut record.attempt, || whole(value)),
             FieldSlot::AttemptFromZero => first(&mut record.attempt, || whole(value)?.checked_add(1)),
-            FieldSlot::CallIds => first(&mut record.call_ids, || Some(vec![text(id)?])),
-            FieldSlot::CallId => first(&mut record.call_id, || text(id)),
+            FieldSlot::CallIds => first(&mut record.call_ids, || Some(vec![word(id)?])),
+            FieldSlot::CallId => first(&mut record.call_id, || word(id)),
             FieldSlot::ToolName => first(&mut record.tool_name, || text(name)),
             FieldSlot::ToolServer => first(&mut record.tool_server, || text(name)),
             FieldSlot::Decision => first(&mut record.decision, || decision(value)),
             FieldSlot::DecidedBy => first(&mut record.decided_by, || decider(value)),
             FieldSlot::Duration => first(&mut record.duration_ms, || millis(value)),
             FieldSlot::Success => first(&mut record.status, || success(value)),
-            FieldSlot::ErrorType => first(&mut record.error_type, || match value {
-                Value::IntValue(code) => Some(code.to_string().into()),
-                _ => text(name),
-            }),
+            FieldSlot::ErrorType => {
+                first_word(&mut record.error_type, holds(value, is_error_word), || match value {
+                    Value::IntValue(code) => Some(code.to_string().into()),
+                    _ => text(name),
+                });
+            }
         }
     }
 
@@ -160,6 +172,38 @@ fn first<T>(field: &mut Option<T>, value: impl FnOnce() -> Option<T>) {
     if field.is_none() {
         *field = value();
     }
+}
+
+/// Sets a field that has no word to a text: to [`OTHER`] if the text is not a word.
+fn first_word(
+    field: &mut Option<Cow<'static, str>>,
+    is_word: bool,
+    text: impl FnOnce() -> Option<Cow<'static, str>>,
+) {
+    if field.as_deref().is_none_or(|known| known == OTHER) {
+        let word = if is_word { text() } else { Some(OTHER.into()) };
+        *field = word.or(field.take());
+    }
+}
+
+/// Returns false for a text that is not empty and not of the form that `is_word` accepts.
+fn holds(value: &Value, is_word: fn(&str) -> bool) -> bool {
+    match value {
+        Value::StringValue(text) => text.is_empty() || is_word(text),
+        _ => true,
+    }
+}
+
+/// Returns true for a text that can be an id, or the name of a model, a provider, an operation or a version. Sentences
+/// have blanks, or letters of another alphabet.
+fn is_word(text: &str) -> bool {
+    (1..=LONGEST_WORD).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Returns true for a text that can be the kind of an error.
+fn is_error_word(text: &str) -> bool {
+    let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-:/".contains(&byte);
+    (1..=LONGEST_ERROR).contains(&text.len()) && text.bytes().all(is_of_word)
 }
 
 /// Adds the number in `value` to a count that is known.
@@ -264,5 +308,44 @@ mod tests {
             member_of(&SentItem::of_log(&log, &SentResource::new(None), 0), "input", "name").is_some()
         };
         assert_eq!([0, 60 << 10, 64 << 10].map(member), [true, true, false]);
+    }
+
+    #[test]
+    fn a_text_that_is_not_a_word_is_no_id_and_no_name() {
+        let sentence = "please translate my diary";
+        let read = |texts: &[(FieldSlot, &str)]| {
+            let (resource, log) = (SentResource::new(None), LogRecord::default());
+            let item = SentItem::of_log(&log, &resource, 0);
+            let (mut redactor, mut record) = (Redactor::default(), AgentRecord::default());
+            let mut fields = FieldReader { redactor: &mut redactor, item: &item, record: &mut record };
+            for (slot, text) in texts {
+                fields.set(*slot, &Value::StringValue((*text).to_owned()), None);
+            }
+            record
+        };
+        let ids = [FieldSlot::Session, FieldSlot::Conversation, FieldSlot::Turn, FieldSlot::Version];
+        let ids = [&ids[..], &[FieldSlot::CallId, FieldSlot::CallIds]].concat();
+        for text in [sentence, "translate\u{a0}it", "請翻譯我的日記", &"x".repeat(257)] {
+            let given: Vec<_> = ids.iter().map(|slot| (*slot, text)).collect();
+            assert_eq!(read(&given), AgentRecord::default(), "{text}");
+            let names = read(&[(FieldSlot::Model, text), (FieldSlot::Provider, text)]);
+            assert_eq!((names.model.as_deref(), names.provider.as_deref()), (Some(OTHER), Some(OTHER)));
+        }
+        for model in ["claude-opus-5[1m]", "us.anthropic.claude:0", "accounts/x/models/y@2", "llama3:8b"] {
+            assert_eq!(read(&[(FieldSlot::Model, model)]).model.as_deref(), Some(model));
+        }
+        let error = |texts: &[&str]| {
+            let given: Vec<_> = texts.iter().map(|text| (FieldSlot::ErrorType, *text)).collect();
+            read(&given).error_type.map(Cow::into_owned)
+        };
+        for word in ["429", "AI_APICallError", "openai.RateLimitError", "reqwest::Error", "http/500"] {
+            assert_eq!(error(&[word]).as_deref(), Some(word));
+        }
+        for text in [sentence, "prompt=diary", &"x".repeat(65)] {
+            assert_eq!(error(&[text]).as_deref(), Some(OTHER));
+        }
+        // The next attribute can have a word.
+        assert_eq!(error(&[sentence, "client_error", "later"]).as_deref(), Some("client_error"));
+        assert_eq!(error(&["client_error", sentence]).as_deref(), Some("client_error"));
     }
 }
