@@ -238,6 +238,9 @@ pub(super) fn write_session(
     found.add_live(&reading.live_noted());
     found.totals.last_until(Timestamp::now(), reading.select.window);
     found.totals.ambiguous_runs.clone_from(&lines.ambiguous);
+    if !found.is_part() {
+        found.totals.turns.tell(&lines.turns);
+    }
     let facts = lines.facts();
     let chain = chain::chain(&found.operations, &facts, part.folds_start);
     let is_part = reading.select.is_part_of(session_id);

@@ -55,7 +55,7 @@ impl StatsArgs {
             if let Some(mut agents) = agents {
                 let joined = agents.join(&reading.all_live());
                 joined.notes().iter().for_each(|text| note(text));
-                table.tell(joined.turns());
+                table.tell(joined.turns().clone());
             }
             let summary = table.finish(self.sort);
             self.write(out, &summary.rows, |out| stats::write(out, &reading.terminal, &summary, limit))?;

@@ -83,9 +83,6 @@ fn write_totals(
     chain: Option<&SessionChain<'_>>,
 ) -> io::Result<()> {
     let totals = &session.totals;
-    // The agent knows its turns; without it they are guessed from the calls.
-    let of_agent = chain.filter(|_| !session.is_part()).map(|chain| chain.totals.turns);
-    let turns = of_agent.filter(|turns| *turns > 0);
     let (first, last) = totals.span.get().unwrap_or_default();
     writeln!(out, "{}", Tone::Strong.paint(session_id))?;
     let servers: Vec<&str> = totals.servers.keys().map(String::as_str).collect();
@@ -100,7 +97,7 @@ fn write_totals(
     let counts = [
         format::plural(totals.calls.calls, "call"),
         format::plural(totals.calls.errors(), "error"),
-        format::plural(turns.unwrap_or_else(|| totals.turns.turns()), "turn"),
+        format::plural(totals.turns.turns(), "turn"),
         format!("~{} tokens", format::count(totals.calls.tokens)),
     ];
     for (facts, separator) in [(&facts[..], "  "), (&counts[..], ", ")] {

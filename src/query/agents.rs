@@ -18,7 +18,7 @@ use crate::query::files::{LogSource, TimeWindow};
 use crate::query::find::OperationMatch;
 use crate::query::row::handle;
 use crate::query::scan::{Fold, scan};
-use crate::query::totals::TimeSpan;
+use crate::query::totals::{ReportedTurns, TimeSpan};
 use crate::record::EventName;
 use crate::record::agent::AgentRecord;
 use crate::record::timestamp::Timestamp;
@@ -31,9 +31,11 @@ pub(crate) mod join;
 pub(crate) mod joins;
 mod names;
 mod parts;
+mod sent;
 pub(crate) mod table;
 mod time_index;
 pub(crate) mod totals;
+mod turn_times;
 mod wire;
 
 use parts::CallPart;
@@ -64,6 +66,7 @@ pub(crate) struct RecordsOf<'k> {
     /// The time of these spans.
     time: Option<(Timestamp, Timestamp)>,
     ambiguous: Option<AmbiguousRuns>,
+    turns: ReportedTurns,
 }
 
 impl<'k> RecordsOf<'k> {
@@ -80,6 +83,7 @@ impl<'k> RecordsOf<'k> {
             traces: traces.filter(|trace| !trace.is_empty()).collect(),
             time: span.get().map(time_near),
             ambiguous: joined.ambiguous_of(session_id).cloned(),
+            turns: joined.turns().clone(),
         }
     }
 
@@ -102,7 +106,7 @@ pub(crate) fn read(sources: &[LogSource], window: TimeWindow, of: &RecordsOf<'_>
     let make = || RunReader { of, window, lines: LatestLines::of_at_most(MOST_BYTES) };
     let (reader, _) = scan(&sources, make, &AtomicU64::new(0));
     let (lines, left_out) = reader.lines.finish();
-    RunLines { lines, ambiguous: of.ambiguous.clone(), left_out }
+    RunLines { lines, ambiguous: of.ambiguous.clone(), turns: of.turns.clone(), left_out }
 }
 
 /// Keeps the lines of the records of a session.
@@ -189,6 +193,8 @@ pub(crate) struct RunLines {
     lines: Vec<Box<[u8]>>,
     /// Runs whose lines were left out.
     pub(crate) ambiguous: Option<AmbiguousRuns>,
+    /// The turns that agents reported.
+    pub(crate) turns: ReportedTurns,
     /// Number of earlier lines that were left out, since there are too many.
     left_out: u64,
 }

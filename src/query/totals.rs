@@ -97,32 +97,48 @@ struct SessionTurns {
     /// Digests of the turns that the calls name, in the order of the calls. A set would take twice the memory, which is
     /// most of the memory of a summary if most calls are turns of their own.
     named: Vec<u64>,
-    /// Number of turns that the agent reported; 0 if it reported none.
+    /// Number of turns that the agent reported.
     reported: u64,
 }
 
-/// Numbers of the turns that agents reported, by the digest of the session.
+/// The turns that agents reported.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ReportedTurns(HashMap<u64, u64>);
+pub(crate) struct ReportedTurns {
+    /// Numbers of turns by the digest of the session.
+    counts: HashMap<u64, u64>,
+    /// The turns that calls name and agents reported, too, by [`turn_of`].
+    covered: HashSet<u64>,
+}
 
 impl ReportedTurns {
-    /// Adds a turn of a session.
-    pub(crate) fn add(&mut self, session_id: &str) {
-        *self.0.entry(digest(session_id)).or_default() += 1;
+    /// Adds turns of a session.
+    pub(crate) fn add(&mut self, session_id: &str, count: u64) {
+        *self.counts.entry(digest(session_id)).or_default() += count;
     }
+
+    /// Adds a turn that calls name, by [`turn_of`], and that is one of the agent.
+    pub(crate) fn cover(&mut self, turn: u64) {
+        self.covered.insert(turn);
+    }
+}
+
+/// Returns a number for the turn of a record in its session and conversation; `None` if it names no turn.
+pub(crate) fn turn_of(entry: &LogEntry<'_>) -> Option<u64> {
+    let turn = || digest((conversation_of(entry), &*entry.turn_id));
+    (!entry.turn_id.is_empty()).then(turn)
+}
+
+fn conversation_of(entry: &LogEntry<'_>) -> u64 {
+    digest((&*entry.session_id, &*entry.conversation_id))
 }
 
 impl TurnCounts {
     pub(crate) fn add(&mut self, entry: &LogEntry<'_>) {
-        let conversation = digest((&*entry.session_id, &*entry.conversation_id));
         let session = self.sessions.entry(digest(&*entry.session_id)).or_default();
-        if !entry.turn_id.is_empty() {
-            let turn = digest((conversation, &*entry.turn_id));
-            if session.named.last() != Some(&turn) {
-                push_tight(&mut session.named, turn);
-            }
+        if let Some(turn) = turn_of(entry).filter(|turn| session.named.last() != Some(turn)) {
+            push_tight(&mut session.named, turn);
         }
-        self.conversations.insert(conversation);
+        self.conversations.insert(conversation_of(entry));
     }
 
     pub(crate) fn merge(&mut self, other: TurnCounts) {
@@ -142,18 +158,19 @@ impl TurnCounts {
         }
     }
 
-    /// Takes the turns that the agents of these sessions reported in place of those that the calls name.
+    /// Takes the turns that the agents of these sessions reported in place of the same turns that the calls name.
     pub(crate) fn tell(&mut self, reported: &ReportedTurns) {
         for (id, session) in &mut self.sessions {
-            session.reported = reported.0.get(id).copied().unwrap_or(session.reported);
+            session.reported = reported.counts.get(id).copied().unwrap_or(session.reported);
+            session.named.retain(|turn| !reported.covered.contains(turn));
         }
     }
 
-    /// Returns the number of turns: of each session those that its agent reported, else those that the calls name.
+    /// Returns the number of turns: of each session those that its agent reported, and the others that the calls name.
     pub(crate) fn turns(&self) -> u64 {
         let of_session = |session: &SessionTurns| {
             debug_assert!(session.named.is_sorted(), "settled");
-            if session.reported > 0 { session.reported } else { session.named.len() as u64 }
+            session.reported + session.named.len() as u64
         };
         self.sessions.values().map(of_session).sum()
     }
@@ -328,21 +345,28 @@ mod tests {
     }
 
     #[test]
-    fn the_turns_of_a_session_are_those_that_its_agent_reported_if_it_reported_any() {
+    fn a_turn_that_calls_name_counts_beside_those_of_the_agent_unless_it_is_one_of_them() {
         let mut turns = TurnCounts::default();
-        for (session, turn) in [("told", "a"), ("told", "a"), ("silent", "b"), ("silent", "c")] {
-            let line = entry(&format!(r#""status":"ok","session_id":"{session}","turn_id":"{turn}""#));
-            turns.add(&LogEntry::parse(line.as_bytes()).unwrap());
-        }
         let mut reported = ReportedTurns::default();
-        ["told", "told", "told", "without calls"].iter().for_each(|session| reported.add(session));
+        for (session, turn) in [("told", "a"), ("told", "b"), ("told", "a"), ("silent", "a"), ("silent", "c")]
+        {
+            let line = entry(&format!(r#""status":"ok","session_id":"{session}","turn_id":"{turn}""#));
+            let entry = LogEntry::parse(line.as_bytes()).unwrap();
+            turns.add(&entry);
+            if (session, turn) == ("told", "a") {
+                reported.cover(turn_of(&entry).unwrap());
+            }
+        }
+        reported.add("told", 3);
+        reported.add("without calls", 1);
         turns.settle();
-        assert_eq!(turns.turns(), 3);
+        assert_eq!(turns.turns(), 4);
         turns.tell(&reported);
-        assert_eq!(turns.turns(), 5);
+        assert_eq!(turns.turns(), 3 + 1 + 2);
         let mut all = turns.clone();
         all.merge(turns);
         all.settle();
-        assert_eq!(all.turns(), 5, "a session of two groups counts once");
+        all.tell(&reported);
+        assert_eq!(all.turns(), 6, "a session of two groups counts once");
     }
 }

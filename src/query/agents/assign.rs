@@ -13,6 +13,7 @@ use crate::query::agents::facts::CountedFact;
 use crate::query::agents::names::{CANDIDATES, SLACK_US, may_be_sent, names_of_tool, plain};
 use crate::query::agents::time_index::TimeIndex;
 use crate::query::agents::totals::AmbiguousRuns;
+use crate::query::agents::turn_times::TURN_PAUSE_US;
 use crate::query::agents::wire::{SessionKeys, WireCall, WireTable};
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
@@ -22,10 +23,6 @@ mod continued;
 /// Longest time between a session and a fact of its agent. An agent can continue a conversation on another day, which
 /// then has another session.
 pub(super) const NEAR_US: i64 = 60_000_000;
-
-/// Longest time between two facts of one turn: a model call, a tool, or the answer of a person takes less. Turns of one
-/// id that are farther apart are different turns, since an agent that continues a conversation can count them anew.
-const TURN_PAUSE_US: i64 = 30 * 60_000_000;
 
 /// A session with its time in microseconds. A session that runs has no end.
 #[derive(Clone, Copy, Debug)]

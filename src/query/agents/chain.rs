@@ -1,22 +1,23 @@
 //! The chain of a session as a tree: turn, model call, tool, call on the wire, spans of the server.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::query::agents::RunFact;
 use crate::query::agents::joins::{self, Join, JoinedBy, ModelIndex};
 use crate::query::agents::time_index::TimeIndex;
 use crate::query::agents::totals::AgentTotals;
+use crate::query::agents::turn_times::{TurnPart, TurnTimes, turn_link};
 use crate::query::find::OperationMatch;
 use crate::query::row::OperationRow;
 use crate::query::time_spent::{AgentTimes, starting_rows};
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
-use crate::record::words::Status;
+use crate::record::words::{Status, ToolDecision};
 
 /// One record of the tree, or a group of records that belong to no turn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ChainItem<'r> {
-    /// A turn of the agent; `None` if its agent reported only the turn's id.
+    /// A turn of the agent; `None` if its agent reported only the turn's id, or nothing of it.
     Turn(Option<&'r RunFact<'r>>),
     OutsideTurns,
     Model(&'r RunFact<'r>),
@@ -151,7 +152,8 @@ pub(crate) fn chain<'r>(
     let is_start = starting_rows(&rows);
     let folded = |at: usize| folds_start && is_start[at] && rows[at].status == Status::Ok;
     let others = (0..rows.len()).filter(|at| !rows[*at].is_tool_call && !folded(*at));
-    let turns = parts.tree(&tools_of_calls, others.map(|at| &operations[at]).collect());
+    let unreported = UnreportedTurns::of(facts, &parts.calls);
+    let turns = parts.tree(&tools_of_calls, others.map(|at| &operations[at]).collect(), &unreported);
     let starts = (0..rows.len()).filter(|at| folded(*at)).map(|at| rows[at]).collect();
     let models = parts.models.iter().filter(|model| model.length_ms().is_some());
     let waited = |tool: &&RunFact<'_>| tool.waited().map(|(from, until)| (from.0, until.0));
@@ -160,11 +162,57 @@ pub(crate) fn chain<'r>(
         people: parts.tools.iter().filter_map(waited).collect(),
         turns: parts.turns.iter().map(|turn| (turn.began().0, turn.ended().0)).collect(),
     };
-    let mut totals = AgentTotals::default();
-    for fact in [&parts.turns, &parts.models, &parts.tools].into_iter().flatten() {
-        totals.add(&fact.record);
+    let of_turns = turns.iter().filter(|node| matches!(node.item, ChainItem::Turn(_)));
+    let mut totals = AgentTotals { turns: of_turns.count() as u64, ..AgentTotals::default() };
+    parts.models.iter().for_each(|model| totals.add(&model.record, false));
+    let sent: HashSet<usize> = tools_of_calls.iter().flatten().map(|(tool, _)| *tool).collect();
+    for (at, tool) in parts.tools.iter().enumerate() {
+        let is_refused = tool.record.decision == Some(ToolDecision::Refused);
+        totals.add(&tool.record, is_refused && !sent.contains(&at));
     }
     Some(SessionChain { turns, starts, totals, times })
+}
+
+/// The turns of calls, by conversation and id, that are not turns of the agent: it reported nothing of them.
+#[derive(Debug, Default)]
+struct UnreportedTurns<'r>(HashSet<(&'r str, &'r str)>);
+
+impl<'r> UnreportedTurns<'r> {
+    fn of(facts: &[RunFact<'_>], calls: &[&'r OperationMatch]) -> UnreportedTurns<'r> {
+        let of_agent = facts.iter().filter(|fact| fact.record.event != EventName::ServerSpan);
+        let part = |fact: &RunFact<'_>| {
+            let turn_id = fact.record.turn_id.as_deref().unwrap_or_default();
+            TurnPart::new(fact.record.event, turn_id, fact.began(), fact.ended())
+        };
+        let mut times = TurnTimes::new(&of_agent.map(part).collect::<Vec<_>>());
+        calls.iter().for_each(|call| times.note(turn_link(&call.row.turn_id)));
+        let is_covered = |row: &OperationRow| times.covers(turn_link(&row.turn_id), row.started);
+        let (covered, others): (Vec<&OperationRow>, Vec<&OperationRow>) =
+            calls.iter().map(|call| &call.row).partition(|row| is_covered(row));
+        let mut turns: HashSet<(&str, &str)> = others.into_iter().filter_map(named_turn).collect();
+        for turn in covered.into_iter().filter_map(named_turn) {
+            turns.remove(&turn);
+        }
+        UnreportedTurns(turns)
+    }
+
+    /// Returns the turn of an operation if it is one of these.
+    fn of_operation(&self, operation: &'r OperationMatch) -> Option<(&'r str, &'r str)> {
+        named_turn(&operation.row).filter(|turn| self.0.contains(turn))
+    }
+
+    /// Returns the first such turn of the operations of a node.
+    fn below(&self, node: &ChainNode<'r>) -> Option<(&'r str, &'r str)> {
+        match node.item {
+            ChainItem::Operation(operation) => self.of_operation(operation),
+            _ => node.children.iter().find_map(|child| self.below(child)),
+        }
+    }
+}
+
+/// Returns conversation and id of the turn that an operation names.
+fn named_turn(row: &OperationRow) -> Option<(&str, &str)> {
+    (!row.turn_id.is_empty()).then_some((&*row.conversation_id, &*row.turn_id))
 }
 
 /// The records of a session by kind, each in the order of their beginnings.
@@ -185,9 +233,10 @@ impl<'r> ChainParts<'r> {
         &self,
         tools_of_calls: &[Option<(usize, Join)>],
         others: Vec<&'r OperationMatch>,
+        unreported: &UnreportedTurns<'r>,
     ) -> Vec<ChainNode<'r>> {
         let index = ModelIndex::new(&self.models);
-        let mut turns = TurnGroups::new(&self.turns);
+        let mut turns = TurnGroups::new(&self.turns, unreported);
         let mut tools: Vec<ChainNode<'r>> =
             self.tools.iter().map(|tool| ChainNode::new(ChainItem::Tool(tool), None)).collect();
         let mut models: Vec<ChainNode<'r>> =
@@ -197,7 +246,7 @@ impl<'r> ChainParts<'r> {
             if let Some((tool, join)) = tools_of_calls[at] {
                 node.join = Some(join);
                 tools[tool].children.push(node);
-            } else if let Some((model, join)) = self.model_of_call(&index, call) {
+            } else if let Some((model, join)) = self.model_of_call(&index, call, unreported) {
                 node.join = Some(join);
                 models[model].children.push(node);
             } else {
@@ -227,8 +276,15 @@ impl<'r> ChainParts<'r> {
         by_id.or_else(|| index.before_tool(tool))
     }
 
-    fn model_of_call(&self, index: &ModelIndex<'_>, call: &OperationMatch) -> Option<(usize, Join)> {
-        index.of_call_id(&call.ids.call_id, call.row.started).or_else(|| index.before_call(call))
+    fn model_of_call(
+        &self,
+        index: &ModelIndex<'_>,
+        call: &'r OperationMatch,
+        unreported: &UnreportedTurns<'r>,
+    ) -> Option<(usize, Join)> {
+        // The model call of a turn of which the agent reported nothing is not known.
+        let before = || unreported.of_operation(call).is_none().then(|| index.before_call(call)).flatten();
+        index.of_call_id(&call.ids.call_id, call.row.started).or_else(before)
     }
 
     /// Returns a node for each call, with the spans of its server below it.
@@ -311,25 +367,33 @@ impl<'r> CallPlace<'r> {
 }
 
 /// The turns of the agent, to which records are added.
-struct TurnGroups<'r> {
+struct TurnGroups<'r, 'u> {
     /// Those that the agent reported, then those of which only ids are known.
     nodes: Vec<ChainNode<'r>>,
     /// Turns of each id, in the order of their beginnings: a session that is continued can count its turns anew.
     by_id: HashMap<String, Vec<(Timestamp, usize)>>,
     by_span: HashMap<(&'r str, &'r str), usize>,
     by_time: TimeIndex,
+    /// The turns without an id.
+    nameless: TimeIndex,
+    /// Turns of which the agent reported nothing, and those of them that have a node.
+    unreported: &'u UnreportedTurns<'r>,
+    by_call: HashMap<(&'r str, &'r str), usize>,
     outside: ChainNode<'r>,
 }
 
-impl<'r> TurnGroups<'r> {
-    fn new(turns: &[&'r RunFact<'r>]) -> TurnGroups<'r> {
+impl<'r, 'u> TurnGroups<'r, 'u> {
+    fn new(turns: &[&'r RunFact<'r>], unreported: &'u UnreportedTurns<'r>) -> TurnGroups<'r, 'u> {
+        let time = |(at, turn): (usize, &&RunFact<'_>)| (turn.began().0, turn.ended().0, at);
+        let nameless = turns.iter().enumerate().filter(|(_, turn)| turn.record.turn_id.is_none());
         let mut groups = TurnGroups {
             nodes: Vec::with_capacity(turns.len()),
             by_id: HashMap::new(),
             by_span: HashMap::new(),
-            by_time: TimeIndex::new(
-                turns.iter().enumerate().map(|(at, turn)| (turn.began().0, turn.ended().0, at)),
-            ),
+            by_time: TimeIndex::new(turns.iter().enumerate().map(time)),
+            nameless: TimeIndex::new(nameless.map(time)),
+            unreported,
+            by_call: HashMap::new(),
             outside: ChainNode::new(ChainItem::OutsideTurns, None),
         };
         for (at, turn) in turns.iter().enumerate() {
@@ -352,9 +416,15 @@ impl<'r> TurnGroups<'r> {
         let (at, join) = match exact {
             Some(at) => (Some(at), Join::exact(JoinedBy::Turn)),
             None if is_of_agent && !place.turn_id.is_empty() => {
-                (Some(self.unreported(place.turn_id)), Join::exact(JoinedBy::Turn))
+                match self.nameless.last_around(place.began, place.began) {
+                    Some(at) => (Some(at), Join::by_time(JoinedBy::Turn)),
+                    None => (Some(self.turn_of_id(place.turn_id)), Join::exact(JoinedBy::Turn)),
+                }
             }
-            None => (self.around(place), Join::by_time(JoinedBy::Turn)),
+            None => match self.around(place) {
+                Some(at) => (Some(at), Join::by_time(JoinedBy::Turn)),
+                None => (self.turn_of_calls(&node), Join::exact(JoinedBy::Turn)),
+            },
         };
         match at {
             Some(at) => {
@@ -377,8 +447,18 @@ impl<'r> TurnGroups<'r> {
         self.by_time.last_around(place.began, place.ended)
     }
 
+    /// Returns the turn of the node's calls if the agent reported nothing of it.
+    fn turn_of_calls(&mut self, node: &ChainNode<'r>) -> Option<usize> {
+        let nodes = &mut self.nodes;
+        let make = || {
+            nodes.push(ChainNode::new(ChainItem::Turn(None), None));
+            nodes.len() - 1
+        };
+        Some(*self.by_call.entry(self.unreported.below(node)?).or_insert_with(make))
+    }
+
     /// Makes a turn of which only the id is known.
-    fn unreported(&mut self, id: &str) -> usize {
+    fn turn_of_id(&mut self, id: &str) -> usize {
         self.nodes.push(ChainNode::new(ChainItem::Turn(None), None));
         self.by_id.insert(id.to_owned(), vec![(Timestamp::default(), self.nodes.len() - 1)]);
         self.nodes.len() - 1

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use crate::query::agents::assign::{NEAR_US, TimedSession, assign};
 use crate::query::agents::facts::{CountedFact, FactTable, FactsOf, is_of_agent, left_out_text};
+use crate::query::agents::sent::sent_tools;
 use crate::query::agents::totals::{AgentTotals, AmbiguousRuns};
+use crate::query::agents::turn_times::{TurnPart, TurnTimes};
 use crate::query::agents::wire::{SessionKeys, WireTable};
 use crate::query::entry::LogEntry;
 use crate::query::files::{LogSource, TimeWindow};
@@ -18,9 +20,9 @@ use crate::query::scan::Fold;
 use crate::query::select::Selection;
 use crate::query::sessions::SessionTotals;
 use crate::query::totals::ReportedTurns;
-use crate::record::EventName;
 use crate::record::file_name::{SessionFileName, unpacked};
 use crate::record::timestamp::Timestamp;
+use crate::record::words::ToolDecision;
 
 /// Beginning of the names of the collector's logs.
 const COLLECTOR: &str = "collect";
@@ -117,14 +119,7 @@ impl AgentJoins {
         let unknown: Vec<SessionKeys> = of_session
             .iter()
             .filter(|(id, _)| !is_known(id))
-            .map(|(id, connections)| {
-                let mut keys = SessionKeys::new(id);
-                for LiveConnection { state, .. } in connections {
-                    keys.add_host(&state.host_name);
-                    keys.span.add(state.started_at, state.started_at);
-                }
-                keys
-            })
+            .map(|(id, connections)| keys_of_live(id, connections))
             .collect();
         let keys: Vec<&SessionKeys> = self.wire.sessions.iter().chain(&unknown).collect();
         let mut order: Vec<usize> = (0..keys.len()).collect();
@@ -141,17 +136,37 @@ impl AgentJoins {
         let (facts, records): (Vec<&CountedFact>, Vec<[Option<u64>; 2]>) =
             self.facts.facts().into_iter().unzip();
         let found = assign(&facts, &sessions, &place, &self.wire);
+        let sent = sent_tools(&facts, &found.session_of, &self.wire, &place);
+        let (turns, turns_in) = turns_of(&facts, &found.session_of, &sessions, &self.wire, &place);
         let id = |at: usize| Arc::clone(&sessions[at].keys.id);
-        let joined = facts.into_iter().zip(records).zip(&found.session_of);
+        let joined = facts.into_iter().zip(records).zip(&found.session_of).enumerate();
         JoinedFacts {
             facts: joined
-                .map(|((fact, records), session)| JoinedFact { fact, records, session: session.map(id) })
+                .map(|(at, ((fact, records), session))| JoinedFact {
+                    fact,
+                    records,
+                    session: session.map(id),
+                    was_refused: fact.decision == Some(ToolDecision::Refused) && !sent.contains(&at),
+                })
                 .collect(),
+            turns,
+            turns_in,
+            sessions: (0..sessions.len()).map(id).collect(),
             ambiguous: found.ambiguous.into_iter().map(|(at, runs)| (id(at), runs)).collect(),
             left_out: self.facts.left_out(),
             calls_left_out: self.wire.left_out,
         }
     }
+}
+
+/// Returns what is known of a session without a record in the logs.
+fn keys_of_live(id: &str, connections: &[&LiveConnection]) -> SessionKeys {
+    let mut keys = SessionKeys::new(id);
+    for LiveConnection { state, .. } in connections {
+        keys.add_host(&state.host_name);
+        keys.span.add(state.started_at, state.started_at);
+    }
+    keys
 }
 
 /// One fact, and the session that it belongs to.
@@ -161,12 +176,66 @@ pub(crate) struct JoinedFact<'t> {
     /// The numbers of its records.
     records: [Option<u64>; 2],
     pub(crate) session: Option<Arc<str>>,
+    /// True if it is a tool that its agent refused, and no server was asked.
+    pub(super) was_refused: bool,
+}
+
+/// Returns the turns that agents reported, and the number of turns of each session with facts: those of its agent, and
+/// those of calls that belong to none of them.
+fn turns_of(
+    facts: &[&CountedFact],
+    session_of: &[Option<usize>],
+    sessions: &[TimedSession<'_>],
+    wire: &WireTable,
+    place: &[usize],
+) -> (ReportedTurns, HashMap<Arc<str>, u64>) {
+    let mut parts: HashMap<usize, Vec<TurnPart>> = HashMap::new();
+    for (fact, session) in facts.iter().zip(session_of) {
+        if let Some(session) = session {
+            let part = TurnPart::new(fact.event, &fact.turn_id, fact.began, fact.ended);
+            parts.entry(*session).or_default().push(part);
+        }
+    }
+    let times = parts.into_iter().map(|(session, parts)| (session, TurnTimes::new(&parts)));
+    let mut times: HashMap<usize, TurnTimes> = times.collect();
+    let calls = || wire.calls.iter().filter(|call| call.turn != 0);
+    for call in calls() {
+        if let Some(times) = times.get_mut(&place[call.session as usize]) {
+            times.note(Some(call.turn_link));
+        }
+    }
+    // The turns of the calls of these sessions; true if it is one of the agent.
+    let mut of_calls: HashMap<u64, (usize, bool)> = HashMap::new();
+    for call in calls() {
+        let session = place[call.session as usize];
+        if let Some(times) = times.get(&session) {
+            let (_, is_covered) = of_calls.entry(call.turn).or_insert((session, false));
+            *is_covered = *is_covered || times.covers(Some(call.turn_link), call.started);
+        }
+    }
+    let mut reported = ReportedTurns::default();
+    let mut counts: HashMap<usize, u64> =
+        times.iter().map(|(session, times)| (*session, times.count)).collect();
+    counts.iter().for_each(|(session, count)| reported.add(&sessions[*session].keys.id, *count));
+    for (turn, (session, is_covered)) in of_calls {
+        match is_covered {
+            true => reported.cover(turn),
+            false => *counts.entry(session).or_default() += 1,
+        }
+    }
+    let id = |session: usize| Arc::clone(&sessions[session].keys.id);
+    (reported, counts.into_iter().map(|(session, count)| (id(session), count)).collect())
 }
 
 /// The facts in the order of their beginnings, joined to sessions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct JoinedFacts<'t> {
     pub(crate) facts: Vec<JoinedFact<'t>>,
+    /// Ids of all sessions, also of those without facts.
+    sessions: Vec<Arc<str>>,
+    turns: ReportedTurns,
+    /// Number of turns of each session with facts.
+    turns_in: HashMap<Arc<str>, u64>,
     ambiguous: HashMap<Arc<str>, AmbiguousRuns>,
     left_out: u64,
     calls_left_out: u64,
@@ -179,29 +248,30 @@ impl JoinedFacts<'_> {
         sessions: impl Iterator<Item = &'s str>,
     ) -> HashMap<&'s str, AgentTotals> {
         let mut totals: HashMap<&str, Option<AgentTotals>> = sessions.map(|id| (id, None)).collect();
-        for JoinedFact { fact, session, .. } in &self.facts {
+        for JoinedFact { fact, session, was_refused, .. } in &self.facts {
             if let Some(totals) = session.as_deref().and_then(|id| totals.get_mut(id)) {
-                totals.get_or_insert_default().add(&fact.record());
+                totals.get_or_insert_default().add(&fact.record(), *was_refused);
+            }
+        }
+        for (id, totals) in &mut totals {
+            if let Some(totals) = totals {
+                totals.turns = self.turns_in.get(*id).copied().unwrap_or(0);
             }
         }
         totals.into_iter().filter_map(|(id, totals)| Some((id, totals?))).collect()
     }
 
-    /// Returns the numbers of the turns that agents reported.
-    pub(crate) fn turns(&self) -> ReportedTurns {
-        let mut reported = ReportedTurns::default();
-        let turns = self.facts.iter().filter(|joined| joined.fact.event == EventName::AgentTurn);
-        turns.filter_map(|joined| joined.session.as_deref()).for_each(|session| reported.add(session));
-        reported
+    /// Returns the turns that agents reported.
+    pub(crate) fn turns(&self) -> &ReportedTurns {
+        &self.turns
     }
 
     /// Adds to each session what its agent reported.
     pub(crate) fn add_to(&self, sessions: &mut [(String, SessionTotals)]) {
         let ids: Vec<String> = sessions.iter().map(|(id, _)| id.clone()).collect();
         let mut totals = self.totals_of(ids.iter().map(String::as_str));
-        let reported = self.turns();
         for (id, session) in sessions {
-            session.turns.tell(&reported);
+            session.turns.tell(&self.turns);
             session.agent = totals.remove(id.as_str());
             session.ambiguous_runs = self.ambiguous.get(id.as_str()).cloned();
         }
@@ -218,14 +288,24 @@ impl JoinedFacts<'_> {
         self.ambiguous.get(session_id)
     }
 
-    /// Keeps the facts of the selected session, by its id or by the id that the agent has for it.
+    /// Keeps the facts of the selected session, by its id. The id that the agent has for it selects facts without a
+    /// session; if no session has that id, all facts with it.
     pub(crate) fn retain_selected(&mut self, select: &Selection) {
-        self.facts.retain(|JoinedFact { fact, session, .. }| {
-            let session = session.as_deref().unwrap_or_default();
-            let is_only = |only: &str| session == only || fact.has_id(only);
-            let is_wanted = |wanted: &str| session.starts_with(wanted) || fact.session_id.starts_with(wanted);
-            select.only_session.as_deref().is_none_or(is_only)
-                && select.session.as_deref().is_none_or(is_wanted)
+        let JoinedFacts { facts, sessions, .. } = self;
+        let (only, wanted) = (select.only_session.as_deref(), select.session.as_deref());
+        let has_only = only.is_some_and(|only| sessions.iter().any(|id| **id == *only));
+        let has_wanted = wanted.is_some_and(|wanted| sessions.iter().any(|id| id.starts_with(wanted)));
+        facts.retain(|JoinedFact { fact, session, .. }| {
+            let session = session.as_deref();
+            let is_only = |only: &str| match session {
+                Some(id) if has_only => id == only,
+                _ => fact.has_id(only),
+            };
+            let is_wanted = |wanted: &str| match session {
+                Some(id) if has_wanted => id.starts_with(wanted),
+                _ => fact.session_id.starts_with(wanted),
+            };
+            only.is_none_or(is_only) && wanted.is_none_or(is_wanted)
         });
     }
 

@@ -63,7 +63,9 @@ fn join_by_ids(calls: &[&OperationMatch], tools: &[&RunFact<'_>], joined: &mut [
         if let Some(id) = tool.record.call_id.as_deref() {
             by_call_id.entry(id).or_default().push((start(tool), at));
         }
-        if let (Some(trace), Some(span)) = (tool.record.trace_id.as_deref(), tool.record.span_id.as_deref()) {
+        let span = (tool.record.trace_id.as_deref(), tool.record.span_id.as_deref());
+        // A refused tool has a call only if the id of the call says so.
+        if let (Some(trace), Some(span), true) = (span.0, span.1, tool.may_be_sent()) {
             by_span.entry((trace, span)).or_insert(at);
         }
     }
@@ -80,7 +82,7 @@ fn join_by_ids(calls: &[&OperationMatch], tools: &[&RunFact<'_>], joined: &mut [
 }
 
 /// Returns the number of the record that starts nearest to `at`; the records are in the order of their starts.
-fn nearest(records: &[(Timestamp, usize)], at: Timestamp) -> Option<usize> {
+pub(super) fn nearest(records: &[(Timestamp, usize)], at: Timestamp) -> Option<usize> {
     let later = records.partition_point(|(start, _)| *start < at);
     // Of those that start at once, the first one is compared.
     let first_at = |start: Timestamp| records.partition_point(|(other, _)| *other < start);
@@ -199,7 +201,7 @@ fn is_of_conversation(call: &OperationMatch, fact: &RunFact<'_>) -> bool {
 }
 
 /// Returns when the agent began to run the tool: after a person had been asked.
-fn start(tool: &RunFact<'_>) -> Timestamp {
+pub(super) fn start(tool: &RunFact<'_>) -> Timestamp {
     tool.waited().map_or(tool.began(), |(_, until)| until)
 }
 

@@ -176,7 +176,7 @@ type GroupKey<'f> = ([&'f str; 3], Option<&'f Arc<str>>);
 /// Groups the facts by their keys. The most expensive group is the first, and then the one with most tokens.
 fn groups<'f>(facts: impl Iterator<Item = (GroupKey<'f>, &'f JoinedFact<'f>)>) -> Vec<FactGroup<'f>> {
     let mut groups: HashMap<GroupKey<'f>, FactGroup<'f>> = HashMap::new();
-    for (key, JoinedFact { fact, .. }) in facts {
+    for (key, JoinedFact { fact, was_refused, .. }) in facts {
         let group = groups.entry(key).or_insert_with(|| FactGroup {
             key: key.0,
             session: key.1.cloned(),
@@ -185,7 +185,7 @@ fn groups<'f>(facts: impl Iterator<Item = (GroupKey<'f>, &'f JoinedFact<'f>)>) -
             durations: Durations::default(),
         });
         let record = fact.record();
-        group.totals.add(&record);
+        group.totals.add(&record, *was_refused);
         group.began = fact.began.min(group.began);
         let ms = record.duration_ms.as_ref().map(|ms| ms.0).filter(|ms| *ms > 0.0);
         if let (EventName::ModelCall, Some(ms)) = (fact.event, ms) {

@@ -10,6 +10,8 @@ use super::*;
 use crate::query::name_pool::NamePool;
 use crate::query::select::Selection;
 
+mod turns;
+
 thread_local! {
     /// Number of looks at records in this thread, so in this test.
     pub(super) static LOOKS: Cell<u64> = const { Cell::new(0) };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::record::EventName;
 use crate::record::agent::AgentRecord;
-use crate::record::words::{CostSource, Status, ToolDecision};
+use crate::record::words::{CostSource, Status};
 
 /// Tokens and cost of model calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -79,6 +79,7 @@ impl ModelTotals {
 pub(crate) struct AgentTotals {
     pub(crate) models: ModelTotals,
     pub(crate) by_model: BTreeMap<String, ModelTotals>,
+    /// Turns of the session: those of its agent, and those of calls that belong to none of them.
     pub(crate) turns: u64,
     pub(crate) tools: u64,
     /// Tools that were refused before any server was asked, by name and maker of the decision.
@@ -88,9 +89,9 @@ pub(crate) struct AgentTotals {
 }
 
 impl AgentTotals {
-    pub(super) fn add(&mut self, record: &AgentRecord<'_>) {
+    /// Adds a fact; `was_refused` is true if it is a tool that its agent refused, and no server was asked.
+    pub(super) fn add(&mut self, record: &AgentRecord<'_>, was_refused: bool) {
         match record.event {
-            EventName::AgentTurn => self.turns += 1,
             EventName::ModelCall => {
                 self.models.add(record);
                 let model = record.model.as_deref().unwrap_or_default();
@@ -99,7 +100,7 @@ impl AgentTotals {
             EventName::AgentTool => {
                 self.tools += 1;
                 self.person_wait_ms += record.person_wait_ms.as_ref().map_or(0.0, |ms| ms.0.max(0.0));
-                if record.decision == Some(ToolDecision::Refused) {
+                if was_refused {
                     let name = record.tool_name.as_deref().unwrap_or_default().to_owned();
                     let by = record.decided_by.map_or("", |by| by.as_str()).to_owned();
                     *self.refused.entry((name, by)).or_default() += 1;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use crate::query::agents::facts::link;
 use crate::query::agents::names::plain;
+use crate::query::agents::turn_times::turn_link;
 use crate::query::entry::LogEntry;
 use crate::query::files::TimeWindow;
 use crate::query::tight::{append_tight, push_tight};
-use crate::query::totals::{GroupMap, TimeSpan};
+use crate::query::totals::{GroupMap, TimeSpan, turn_of};
 use crate::record::timestamp::Timestamp;
 use crate::record::{CHECK_CLIENT, EventName};
 
-/// Most calls that are kept: the latest. Each needs 40 bytes.
+/// Most calls that are kept: the latest. Each needs 56 bytes.
 const MOST_CALLS: usize = 1_000_000;
 
 /// Ids, processes and time of one session.
@@ -83,6 +84,9 @@ pub(super) struct WireCall {
     pub(super) ended: Timestamp,
     /// The ids that it may have in common with a fact, by [`link`]; 0 if it has none.
     pub(super) links: [u64; 2],
+    /// Its turn, by [`turn_of`], and the id of the turn by [`turn_link`]; 0 if it names none.
+    pub(super) turn: u64,
+    pub(super) turn_link: u64,
     /// Index of its session.
     pub(super) session: u32,
     /// Index of its server and tool; `None` for a further round of a call.
@@ -152,6 +156,8 @@ impl WireTable {
                 started: entry.started(),
                 ended: entry.timestamp,
                 links: links.map(Option::unwrap_or_default),
+                turn: turn_of(entry).unwrap_or_default(),
+                turn_link: turn_link(&entry.turn_id).unwrap_or_default(),
                 session,
                 tool,
             };

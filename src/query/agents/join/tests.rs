@@ -6,6 +6,8 @@ use crate::query::agents::table::model_rows;
 use crate::query::agents::tests::assert_few_looks;
 use crate::record::live::LiveState;
 
+mod counted;
+
 const DAWN: i64 = 1_800_000_000_000_000;
 const DAY: i64 = 24 * 3_600_000;
 
@@ -399,18 +401,39 @@ fn facts_of_an_old_session_are_found_though_later_ones_fill_the_table() {
 
 #[test]
 fn the_rows_of_a_selected_session_are_those_that_belong_to_it() {
-    let wire =
-        [call("s1", "a", 0, r#","conversation_id":"c""#), call("s2", "a", DAY, r#","conversation_id":"c""#)];
-    let facts = [model("m1", "c", 100, ""), model("m2", "c", DAY, ""), model("m3", "c", DAY / 2, "")];
-    let models = |wanted: &str| {
+    let conversation = r#","conversation_id":"c""#;
+    let wire = [
+        call("s1", "a", 0, conversation),
+        call("s2", "a", DAY, conversation),
+        // The agent continues the session s3 in s4, and keeps the id in its reports.
+        call("s3", "a", 2 * DAY, ""),
+        call("s4", "a", 3 * DAY, r#","call_id":"x""#),
+    ];
+    let facts = [
+        model("m1", "c", 100, ""),
+        model("m2", "c", DAY, ""),
+        model("m3", "c", DAY / 2, ""),
+        model("m4", "s3", 2 * DAY, ""),
+        model("m5", "s3", 3 * DAY, ""),
+        tool("t", "s3", 3 * DAY, "a", r#","call_id":"x""#),
+        // A run that no session has.
+        model("m6", "s33", 4 * DAY, ""),
+    ];
+    let models = |select: &Selection| {
         let mut joins = AgentJoins::new(TimeWindow::default(), HashSet::new());
         take_all(&mut joins, &wire);
         facts.iter().for_each(|line| joins.take_of_agent(line.as_bytes()));
         let mut joined = joins.join(&[]);
-        joined.retain_selected(&Selection { session: Some(wanted.to_owned()), ..Selection::default() });
+        joined.retain_selected(select);
         model_rows(&joined.facts, false).into_iter().map(|row| row.model).collect::<Vec<_>>().join(" ")
     };
-    assert_eq!([models("s1"), models("s2"), models("c"), models("other")], ["m1", "m2", "m1 m3 m2", ""]);
+    let of_prefix =
+        |wanted: &str| models(&Selection { session: Some(wanted.to_owned()), ..Selection::default() });
+    assert_eq!(["s1", "s2", "c", "other"].map(of_prefix), ["m1", "m2", "m1 m3 m2", ""]);
+    assert_eq!(["s3", "s4", "s33"].map(of_prefix), ["m4 m6", "m5", "m6"]);
+    let of_only =
+        |only: &str| models(&Selection { only_session: Some(only.to_owned()), ..Selection::default() });
+    assert_eq!(["s3", "s4", "s33", "c"].map(of_only), ["m4", "m5", "m6", "m1 m3 m2"]);
 }
 
 #[test]
