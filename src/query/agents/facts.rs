@@ -166,6 +166,17 @@ impl CountedFact {
         if self.conversation_id.is_empty() { &self.session_id } else { &self.conversation_id }
     }
 
+    /// Returns when the agent began to run the tool: after a person had been asked.
+    pub(super) fn start(&self) -> Timestamp {
+        let Some(wait) = self.person_wait_ms.as_ref().map(|ms| ms.0).filter(|ms| *ms > 0.0) else {
+            return self.began;
+        };
+        let between = || Some((self.ended_at?.0 - self.started_at?.0) as f64 / 1000.0);
+        let length = self.duration_ms.as_ref().map(|ms| ms.0).or_else(between).filter(|ms| *ms >= 0.0);
+        // A wait that is longer than the fact is not part of its time.
+        if length.is_some_and(|length| length < wait) { self.began } else { self.began.plus_ms(wait) }
+    }
+
     /// Returns true if no record of it is counted and they have no figure: they only add to a model call that nothing
     /// reports.
     fn is_addition(&self) -> bool {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use crate::query::agents::RunFact;
 use crate::query::agents::facts::digest;
 use crate::query::agents::names::{CANDIDATES, SLACK_US, names_of_tool, plain};
-use crate::query::agents::time_index::TimeIndex;
+use crate::query::agents::time_index::{TimeIndex, nearest};
 use crate::query::find::OperationMatch;
 use crate::record::timestamp::Timestamp;
 use crate::text::words::words;
@@ -79,16 +79,6 @@ fn join_by_ids(calls: &[&OperationMatch], tools: &[&RunFact<'_>], joined: &mut [
         let by_span = || by_span.get(&(&*ids.trace_id, &*ids.parent_span_id));
         *joined = by_call_id.or_else(|| by_span().map(|at| (*at, Join::exact(JoinedBy::Trace))));
     }
-}
-
-/// Returns the number of the record that starts nearest to `at`; the records are in the order of their starts.
-pub(super) fn nearest(records: &[(Timestamp, usize)], at: Timestamp) -> Option<usize> {
-    let later = records.partition_point(|(start, _)| *start < at);
-    // Of those that start at once, the first one is compared.
-    let first_at = |start: Timestamp| records.partition_point(|(other, _)| *other < start);
-    let earlier = later.checked_sub(1).map(|last| first_at(records[last].0));
-    let around = [earlier, Some(later)].into_iter().flatten().filter_map(|place| records.get(place));
-    around.min_by_key(|(start, number)| (start.0.abs_diff(at.0), *number)).map(|(_, number)| *number)
 }
 
 /// Joins each further round of a call to the tool of the round that it continues.
@@ -201,7 +191,7 @@ fn is_of_conversation(call: &OperationMatch, fact: &RunFact<'_>) -> bool {
 }
 
 /// Returns when the agent began to run the tool: after a person had been asked.
-pub(super) fn start(tool: &RunFact<'_>) -> Timestamp {
+fn start(tool: &RunFact<'_>) -> Timestamp {
     tool.waited().map_or(tool.began(), |(_, until)| until)
 }
 

@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::query::agents::RunFact;
 use crate::query::agents::facts::CountedFact;
-use crate::query::agents::joins::{nearest, start};
+use crate::query::agents::time_index::nearest;
 use crate::query::agents::wire::{WireCall, WireTable};
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
@@ -24,8 +23,7 @@ pub(super) fn sent_tools(
     for (at, fact) in facts.iter().enumerate().filter(|(_, fact)| fact.event == EventName::AgentTool) {
         if let (Some(call), Some(session)) = (fact.call.filter(|call| refused.contains(call)), session_of[at])
         {
-            let began = start(&RunFact { record: fact.record() });
-            tools.entry((call, session)).or_default().push((began, at));
+            tools.entry((call, session)).or_default().push((fact.start(), at));
         }
     }
     tools.values_mut().for_each(|tools| tools.sort_unstable());

@@ -61,6 +61,16 @@ impl TimeIndex {
     }
 }
 
+/// Returns the number of the record that starts nearest to `at`; the records are in the order of their starts.
+pub(super) fn nearest(records: &[(Timestamp, usize)], at: Timestamp) -> Option<usize> {
+    let later = records.partition_point(|(start, _)| *start < at);
+    // Of those that start at once, the first one is compared.
+    let first_at = |start: Timestamp| records.partition_point(|(other, _)| *other < start);
+    let earlier = later.checked_sub(1).map(|last| first_at(records[last].0));
+    let around = [earlier, Some(later)].into_iter().flatten().filter_map(|place| records.get(place));
+    around.min_by_key(|(start, number)| (start.0.abs_diff(at.0), *number)).map(|(_, number)| *number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
