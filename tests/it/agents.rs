@@ -131,7 +131,6 @@ fn a_log_of_the_collector_changes_no_answer_about_sessions_servers_and_calls() {
         &["stats", "--tool", "*"],
         &["stats", "--by", "session", "--tool", "*", "--json"],
         &["stats", "--by", "error"],
-        &["show", "-1"],
         &["context"],
         &["context", "--history", "files/list_directory"],
         &["gate", "--max-errors", "0"],
