@@ -43,7 +43,7 @@ pub(super) struct Row {
     pub(super) part: u8,
     pub(super) parts: u8,
     /// Ids that the parts of the fact have in common. The first list that is complete counts. A fact whose items have
-    /// none is one item; such an item is no fact if it is neither the span nor the end of one, since another item
+    /// none is one item; such an item is not a fact if it is neither the span nor the end of one, since another item
     /// reports the same fact.
     pub(super) keys: &'static [&'static [KeyPart]],
     /// True if the fields belong to the fact of the parent span.
