@@ -171,7 +171,7 @@ fn a_log_of_the_collector_changes_no_answer_about_sessions_servers_and_calls() {
     copy(&of_servers);
     let before = answers();
     assert!(before[1].contains("read_text_file"), "{}", before[1]);
-    assert!(before.iter().filter(|answer| answer.contains("read_text_file")).count() > 8, "{before:#?}");
+    assert!(before.iter().filter(|answer| answer.contains("read_text_file")).count() >= 8, "{before:#?}");
     copy(&of_agents);
     for ((arguments, before), after) in commands.iter().zip(before).zip(answers()) {
         assert_eq!(after, before, "{arguments:?}");
