@@ -222,7 +222,7 @@ impl RunLines {
         });
         let mut facts: Vec<RunFact<'_>> = Vec::with_capacity(parts.len());
         let mut known: HashMap<u64, usize> = HashMap::new();
-        // Those that only add to a model call which nothing reports.
+        // Indexes of records that only add to a model call. They are not facts if no other record reports the call.
         let mut additions: Vec<usize> = Vec::new();
         for part in parts {
             match known.entry(part.key()) {

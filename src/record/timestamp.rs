@@ -80,6 +80,7 @@ impl From<std::time::SystemTime> for Timestamp {
 /// digit by digit, with a calendar of its own for the years from 1970 to 9998. Other times are left to jiff.
 struct Rfc3339([u8; 27]);
 
+/// In microseconds, as a [`Timestamp`] counts.
 const SECOND: u64 = 1_000_000;
 const DAY: u64 = 86_400 * SECOND;
 

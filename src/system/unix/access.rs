@@ -67,9 +67,10 @@ pub fn is_device(metadata: &Metadata) -> bool {
     metadata.file_type().is_char_device()
 }
 
-/// Returns a command that closes a file or folder to other users.
+/// Returns a command for a shell that closes a file or folder to other users.
 pub fn command_to_close(path: &Path) -> String {
-    format!("chmod {} '{}'", if path.is_dir() { 700 } else { 600 }, path.display())
+    let quoted = path.display().to_string().replace('\'', r"'\''");
+    format!("chmod {} '{quoted}'", if path.is_dir() { 700 } else { 600 })
 }
 
 /// Lets all users use a file or folder.
@@ -183,4 +184,15 @@ pub fn free_space(folder: &Path) -> Option<u64> {
 /// Returns true if a write failed because the device has an error.
 pub fn is_device_error(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EIO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_takes_the_path_of_a_command_as_one_word() {
+        let command = command_to_close(Path::new("/nowhere/it's; rm -rf x"));
+        assert_eq!(command, r"chmod 600 '/nowhere/it'\''s; rm -rf x'");
+    }
 }
