@@ -54,7 +54,7 @@ pub use policy::{CustomPattern, RedactionMode, RedactionProblem, RedactionSettin
 use crate::observe::canonical::HashKey;
 use class::KnownClass;
 use detect::matches::Matches;
-use detect::pairs::next_line;
+use detect::pairs::next_line::OpenName;
 use detect::{forms, looks, rules, tokens};
 use pipeline::Pipeline;
 use policy::CompiledRules;
@@ -195,8 +195,8 @@ pub struct Redactor {
     /// Key for user ids that contain personal data.
     hash_key: Option<HashKey>,
     key_lines: KeyLines,
-    /// The end of the last line of stderr, if it is a name whose value may be on the next line.
-    open_name: Option<String>,
+    /// The end of the last line of stderr, if it is a name whose value may be on one of the next lines.
+    open_name: Option<OpenName>,
 }
 
 impl Default for Redactor {
@@ -260,6 +260,7 @@ impl Redactor {
         if is_plain_name && let Ok(text) = std::str::from_utf8(text) {
             return (Redacted(text.into()), Vec::new());
         }
+        let text = if field == Field::StderrLine { without_line_end(text) } else { text };
         // The shown text comes from this window. A big text is not looked at as a whole.
         const BEYOND_LIMIT: usize = 4 << 10;
         let window = field.limit().number().saturating_mul(4).min(16 << 10) + BEYOND_LIMIT;
@@ -270,11 +271,11 @@ impl Redactor {
         let unseen = unseen + lossy.len() - head.len();
         let mut pipeline = Pipeline::new(&self.rules, self.hash_key.as_ref());
         let open = self.open_name.take().filter(|_| field == Field::StderrLine && !is_strict);
-        let value = open.as_deref().and_then(|name| pipeline.value_of(name, head));
+        let value = open.as_ref().and_then(|open| pipeline.value_of(&open.name, head));
         let head = value.as_deref().unwrap_or(head);
         let redacted = pipeline.field(field, head, unseen, &mut self.key_lines);
         if field == Field::StderrLine && !is_strict {
-            self.open_name = next_line::open_name(open.as_deref(), &redacted);
+            self.open_name = OpenName::after(open, &redacted);
         }
         (Redacted(redacted.into()), pipeline.findings)
     }
@@ -311,6 +312,11 @@ impl Redactor {
         self.rules.placeholder.write(class.as_str(), &mut text);
         Redacted(text.into())
     }
+}
+
+/// Returns a line without the CR that ends it. The caller split the text at LF.
+fn without_line_end(line: &[u8]) -> &[u8] {
+    line.get(..line.len() - line.iter().rev().take_while(|byte| **byte == b'\r').count()).unwrap_or(line)
 }
 
 /// Returns the text of `bytes`, with U+FFFD for what is not UTF-8. A valid text, which most are, is checked in words of

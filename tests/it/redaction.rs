@@ -229,6 +229,9 @@ fn what_could_break_a_line_or_reach_a_terminal_is_made_visible_or_removed() {
     assert_eq!(one(Field::Message, "\x1b[31mred\x1b[0m \x1b]0;title\x07text"), "red text");
     assert_eq!(one(Field::Message, "a\tb"), "a\tb");
     assert_eq!(one(Field::Name, "user\u{202e}txt.exe"), "user\\u{202e}txt.exe");
+    // The CR of a line end is not part of the line.
+    assert_eq!(one(Field::StderrLine, "no module\r"), "no module");
+    assert_eq!(one(Field::Message, "a\r\nb\rc"), "a\\u{a}b\\u{d}c");
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub(super) struct Pipeline<'a> {
 }
 
 /// A detector. The detectors are applied in this order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
     PrivateKeys,
     Urls,
@@ -299,6 +299,10 @@ impl<'a> Pipeline<'a> {
             if matches!(pass, Pass::Pairs | Pass::Escapes | Pass::Markup) {
                 matches.add_repeats(text);
             }
+            if *pass == Pass::Pairs {
+                // The value of a coloured name comes after the sequence, which ends the colour.
+                matches.retain(|found| !starts_with_sequence(text, found));
+            }
             // A secret of which a part is coloured continues after the sequence.
             if !matches.is_empty() && sanitize::may_hold_sequences(text) {
                 matches.widen(text.as_bytes(), &sanitize::sequences(text));
@@ -411,6 +415,12 @@ fn split_at_string(json: &str) -> Option<(&str, &str, &str)> {
         end += 2;
     }
     Some((json.get(..start)?, json.get(start..=end)?, json.get(end + 1..)?))
+}
+
+/// Returns true if a match starts with a terminal sequence, or with the escape of one.
+fn starts_with_sequence(text: &str, found: &Match) -> bool {
+    let value = text.get(found.start..found.end).unwrap_or_default();
+    sanitize::starts_with_sequence(value) || unwrap::written_sequence(value.as_bytes()).is_some()
 }
 
 fn is_personal_data(finding: &Finding) -> bool {

@@ -38,8 +38,8 @@ impl KeptControls {
     }
 }
 
-/// Removes terminal sequences and invisible characters, and makes the control characters that are not
-/// kept visible. `positions` are bytes of `text`, in order; the result holds where they are now.
+/// Removes terminal sequences, invisible characters and the CR of line ends, and makes the control characters that
+/// are not kept visible. `positions` are bytes of `text`, in order; the result holds where they are now.
 pub(super) fn sanitize<'a>(text: &'a str, kept: KeptControls, positions: &[usize]) -> SanitizedText<'a> {
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         let positions = positions.iter().map(|&position| (position, position)).collect();
@@ -59,6 +59,10 @@ pub(super) fn sanitize<'a>(text: &'a str, kept: KeptControls, positions: &[usize
             continue;
         }
         rest = rest.get(c.len_utf8()..).unwrap_or_default();
+        // CR and LF are one line end.
+        if c == '\r' && rest.starts_with('\n') {
+            continue;
+        }
         if is_invisible(c) {
             push_escaped(spelled_out.get_or_insert_with(|| visible.clone()), c);
             continue;
@@ -114,6 +118,11 @@ fn terminal_sequence(text: &str) -> Option<usize> {
         ' '..='~' => Some(body - kind.len_utf8()),
         _ => None,
     }
+}
+
+/// Returns true if `text` starts with a terminal sequence.
+pub(super) fn starts_with_sequence(text: &str) -> bool {
+    text.starts_with(SEQUENCE_STARTS) && terminal_sequence(text).is_some()
 }
 
 /// Returns true if `text` may contain a terminal sequence.

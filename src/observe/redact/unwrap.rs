@@ -140,20 +140,33 @@ fn nothing_at(bytes: &[u8], at: usize) -> Option<usize> {
             let goes_on = has_sign || rest.get(1..gap).is_some_and(|gap| gap.contains(&b'\n'));
             (goes_on && rest.get(end) == Some(quote)).then_some(end + 1)
         }
-        [b'^' | b'\\', ..] => {
-            // JSON in JSON doubles the backslashes.
-            let slashes = rest.iter().take_while(|byte| **byte == b'\\').count();
-            let name = rest.get(slashes..)?;
-            let escape = [&b"^["[..], b"x1b", b"x1B", b"u001b", b"u001B", b"033", b"e"]
-                .into_iter()
-                .find(|escape| name.starts_with(escape) && (slashes > 0) != escape.starts_with(b"^"))?;
-            let sequence = name.get(escape.len()..)?.strip_prefix(b"[")?;
-            let is_part = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b';' | b'?');
-            let length = sequence.iter().take_while(is_part).count();
-            sequence.get(length)?.is_ascii_alphabetic().then_some(slashes + escape.len() + length + 2)
-        }
+        [b'^' | b'\\', ..] => written_sequence(rest),
         _ => None,
     }
+}
+
+/// Returns the length of the terminal sequence that is written as an escape at the start of `text`: `\x1b[31m`,
+/// `\u{1b}[0m`, `^[[31m`, `\033(B`.
+pub(super) fn written_sequence(text: &[u8]) -> Option<usize> {
+    const ESCAPES: [&[u8]; 9] = [b"^[", b"x1b", b"x1B", b"u001b", b"u001B", b"u{1b}", b"u{1B}", b"033", b"e"];
+    // JSON in JSON doubles the backslashes.
+    let slashes = text.iter().take_while(|byte| **byte == b'\\').count();
+    let name = text.get(slashes..)?;
+    let escape = ESCAPES
+        .into_iter()
+        .find(|escape| name.starts_with(escape) && (slashes > 0) != escape.starts_with(b"^"))?;
+    let start = slashes + escape.len();
+    let length = match name.get(escape.len()..)? {
+        [b'[', sequence @ ..] => {
+            let is_part = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b';' | b'?');
+            let length = sequence.iter().take_while(is_part).count();
+            1 + length + usize::from(sequence.get(length)?.is_ascii_alphabetic())
+        }
+        // A character set.
+        [b'(' | b')', b'0' | b'A' | b'B', ..] => 2,
+        _ => return None,
+    };
+    (length > 1).then_some(start + length)
 }
 
 /// Returns the length and the character of an escape of one or more backslashes.
@@ -290,7 +303,8 @@ fn note(rest: &[u8]) -> Option<(usize, &'static str)> {
     const LONGEST: usize = 32;
     let window = rest.get(..rest.len().min(LONGEST)).unwrap_or(rest);
     let end = 1 + memchr::memchr2(b')', b']', window)?;
-    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'-' | b'_' | b'.');
+    let is_word =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'-' | b'_' | b'.' | b'/');
     let note = rest.get(1..end - 1)?;
     let gap = rest.get(end..)?.iter().take_while(|byte| **byte == b' ').count().min(2);
     let is_operator = matches!(rest.get(end + gap), Some(b':' | b'='));

@@ -6,6 +6,7 @@ use crate::observe::redact::class::KnownClass;
 use crate::observe::redact::detect::keys::{self, NameKind};
 use crate::observe::redact::detect::matches::Matches;
 use crate::observe::redact::detect::pairs::KeyRules;
+use crate::observe::redact::detect::pairs::next_line::log_prefix;
 use crate::observe::redact::detect::word_list::WordList;
 use crate::observe::redact::detect::{harmless, labels, looks, runs};
 use crate::observe::redact::placeholder::Placeholder;
@@ -196,7 +197,7 @@ impl Label {
         rules: &KeyRules,
         push: &mut impl FnMut(usize, &'a str, &'static str),
     ) {
-        let value = line.trim();
+        let value = line.get(log_prefix(line)..).unwrap_or_default().trim();
         // A fence or a rule of Markdown is like a blank line.
         if value.is_empty() || value.bytes().all(|byte| matches!(byte, b'`' | b'-' | b'=' | b'~')) {
             self.blanks += usize::from(value.is_empty());

@@ -418,9 +418,12 @@ impl<'a> PairScanner<'a> {
                 // (YAML).
                 let goes_on = is_alone
                     || operator == b"=>"
-                    || operator == b":" && (key.quoted || self.is_indented(end))
-                    || self.is_lone_value(end);
-                let from = if goes_on { self.skip_space(end) } else { end };
+                    || operator == b":" && (key.quoted || self.is_indented(end));
+                let from = match self.lone_value(end) {
+                    Some(value) => value,
+                    None if goes_on => self.skip_space(end),
+                    None => end,
+                };
                 self.owns_line = self.starts_line(key.start);
                 self.take(&key, name, kind, from)
             }

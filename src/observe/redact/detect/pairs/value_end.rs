@@ -26,6 +26,7 @@ impl PairScanner<'_> {
                 }
             }
         }
+        start = self.skip_styles(start);
         start = self.skip_wrappers(start);
         start = self.skip_printing(start);
         if self.has_reference(start) || self.has_aside(start) {
@@ -101,6 +102,35 @@ impl PairScanner<'_> {
             |at: usize| self.at(at).is_ascii_graphic() && matches!(self.at(at + 1), b' ' | b'\n' | 0);
         let count = (0..MOST).take_while(|place| is_letter(start + 2 * place)).count();
         if count < FEWEST { start } else { start + 2 * count - 1 }
+    }
+
+    /// Skips the tags of a style that programs print by mistake: `[/bold]`, `[red]`, `{/bold}`.
+    fn skip_styles(&self, mut start: usize) -> usize {
+        const LONGEST: usize = 24;
+        #[rustfmt::skip]
+        const STYLES: [&str; 14] = [
+            "bold", "dim", "italic", "underline", "red", "green", "yellow", "blue", "magenta", "cyan", "white", "black", "b", "i",
+        ];
+        loop {
+            let close = match self.at(start) {
+                b'[' => b']',
+                b'{' => b'}',
+                _ => return start,
+            };
+            let window = self.bytes.get(start..self.bytes.len().min(start + LONGEST)).unwrap_or_default();
+            let Some(length) = memchr::memchr(close, window) else { return start };
+            let tag = self.slice(start + 1, start + length);
+            let is_style = match tag.strip_prefix('/') {
+                Some(name) => {
+                    name.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b' ' | b'_'))
+                }
+                None => !tag.is_empty() && tag.split([' ', '_']).all(|word| STYLES.contains(&word)),
+            };
+            if !is_style {
+                return start;
+            }
+            start = self.skip_blanks(start + length + 1);
+        }
     }
 
     /// Skips `@`, `b` and other prefixes of a quote, and wrappers like `Some(`.
