@@ -190,17 +190,21 @@ impl SessionFile {
             }
             let open = self.ready().map_err(fail)?;
             append(open, &piece).map_err(|(_, error)| (rest.len(), error))?;
-            if self.lost.take().is_some() {
-                (self.warn)("the log can be written again");
+            // The gap that was written has counted these. The log can be written again when a record is in it.
+            if let Some((count, _)) = &mut self.lost {
+                *count = 0;
             }
-            self.pause = FIRST_PAUSE;
-            self.retry_at = None;
             let open = self.ready().map_err(fail)?;
             if let Err((written, error)) = append(open, &rest[..whole]) {
                 // A line that was written in part is lost as a whole.
                 let kept = memchr::memrchr(b'\n', &rest[..written]).map_or(0, |at| at + 1);
                 return Err((rest.len() - kept, error));
             }
+            if self.lost.take().is_some() {
+                (self.warn)("the log can be written again");
+            }
+            self.pause = FIRST_PAUSE;
+            self.retry_at = None;
             rest = &rest[whole..];
         }
         Ok(())
@@ -370,10 +374,14 @@ mod tests {
     }
 
     fn on(disk: &ScriptedDisk, max_size: u64) -> SessionFile {
+        on_warning(disk, max_size, Box::new(|_| {}))
+    }
+
+    fn on_warning(disk: &ScriptedDisk, max_size: u64, warn: Box<dyn Fn(&str) + Send>) -> SessionFile {
         let settings = LogSettings { folder: std::env::temp_dir(), max_size, max_total_size: None };
         let disk = disk.clone();
         let open: PartOpener = Box::new(move |_| Ok(Box::new(disk.clone())));
-        SessionFile::with_opener(settings, identity(), Box::new(|_| {}), open)
+        SessionFile::with_opener(settings, identity(), warn, open)
     }
 
     fn path_of_part(file: &SessionFile, part: u32) -> PathBuf {
@@ -490,5 +498,38 @@ mod tests {
         file.retry_at = None;
         assert_eq!(file.write(&line(8)), None);
         assert_eq!((file.retry_at, file.pause), (None, FIRST_PAUSE));
+    }
+
+    #[test]
+    fn a_log_that_takes_no_record_is_not_said_to_be_writable_again() {
+        for is_of_collector in [false, true] {
+            let disk = ScriptedDisk::default();
+            let said = Arc::new(Mutex::new(Vec::new()));
+            let noted = Arc::clone(&said);
+            let warn = Box::new(move |text: &str| noted.lock().unwrap().push(text.to_owned()));
+            let mut file = SessionFile { is_of_collector, ..on_warning(&disk, u64::MAX, warn) };
+            let mut pauses = Vec::new();
+            for seq in 0..4 {
+                // The line about the loss has room, and the record has not.
+                if !is_of_collector && seq > 0 {
+                    disk.script.lock().unwrap().push(Ok(usize::MAX));
+                }
+                disk.script.lock().unwrap().push(Err(io::ErrorKind::StorageFull.into()));
+                file.retry_at = None;
+                let before = Instant::now();
+                assert_eq!(file.write(&line(seq)), Some(("no_space", 1)));
+                pauses.push((file.retry_at.unwrap() - before).as_secs());
+            }
+            assert_eq!(pauses, [1, 2, 4, 8]);
+            assert_eq!(said.lock().unwrap().len(), 1);
+            file.retry_at = None;
+            assert_eq!(file.write(&line(4)), None);
+            assert_eq!(said.lock().unwrap()[1], "the log can be written again");
+            let content = disk.content.lock().unwrap().clone();
+            let lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let records = lines.map(|line| serde_json::from_slice::<Record<'_>>(line).unwrap());
+            let lost: u64 = records.filter_map(|record| record.records_lost).sum();
+            assert_eq!(lost, if is_of_collector { 0 } else { 4 });
+        }
     }
 }
