@@ -276,8 +276,9 @@ impl Observer {
     pub fn recover(&mut self, sink: &mut dyn Sink) {
         for lines in [&mut self.stdin, &mut self.stdout] {
             lines.scanner.reset();
-            lines.framer.gap(0, false, |_| {});
+            lines.framer.restart();
         }
+        self.stderr.framer.restart();
         self.stderr.line.clear();
         self.session.abandon_all(&mut Step { now: self.now, out: sink });
     }

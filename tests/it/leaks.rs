@@ -2,6 +2,7 @@
 //!
 //! Everything between the bytes and the line of the log is real: observer, redactor, record.
 
+use serde_json::Value;
 use spantap::observe::canonical::HashKey;
 use spantap::observe::event::{EndReason, Event, SessionSource, SessionStarted, Sink, Span};
 use spantap::observe::redact::{Field, Redactor, rules};
@@ -11,6 +12,8 @@ use spantap::record::Record;
 use spantap::record::timestamp::Timestamp;
 use spantap::record::{ClockAnchor, Identity};
 use spantap::relay::chunk::{Chunk, Moment, Stream};
+
+use crate::replay::{Player, settings};
 
 /// A sink that keeps the lines of the log.
 struct Lines {
@@ -401,4 +404,15 @@ fn a_closed_redactor_lets_no_free_text_into_a_record() {
     for place in ["failed with", "result says", "tool error", "connecting with", "note"] {
         assert!(!text.contains(place), "{place} in\n{text}");
     }
+}
+
+#[test]
+fn after_a_panic_the_rest_of_a_secret_on_stderr_is_not_logged() {
+    let mut player = Player::with(ObserverSettings { debug: Debug::On, ..settings() });
+    player.send(Stream::Stderr, "token: ghp_EXAMPLEexampleEXA");
+    player.recover();
+    player.send(Stream::Stderr, "MPLEexample0123456789\nlistening\n");
+    let records: Vec<String> = player.end().iter().map(Value::to_string).collect();
+    let text = records.join("\n");
+    assert!(!text.contains("MPLEexample0123456789") && text.contains("listening"), "{text}");
 }

@@ -206,7 +206,7 @@ impl Model {
     /// The observer failed: open requests are unknown, and a line that was read in part is skipped.
     pub fn recovered(&mut self, now: Moment) {
         self.now = now;
-        self.line = [None, None];
+        self.line = self.line.map(|seen| seen.filter(|bytes| *bytes == 0));
         self.settle(|_| true);
         while !self.open.is_empty() {
             self.give_up(0, "unknown", "gap", now);
