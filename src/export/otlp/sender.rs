@@ -2,10 +2,11 @@
 //!
 //! Each signal has a task of its own, so a collector that hangs at one of them does not delay the others.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 use crate::export::otlp::backlog::Batch;
 use crate::export::otlp::losses::LossCounts;
@@ -102,19 +103,23 @@ impl QueueSender<'_> {
                 return;
             }
             at_least = if closing { 1 } else { self.size };
-            let mut under_way = JoinSet::new();
+            let mut under_way = UnderWay::default();
             for batch in batches {
                 let client = Arc::clone(&self.client);
-                under_way.spawn(async move {
+                under_way.spawn(batch.len(), async move {
                     let outcome = client.send(batch.request()).await;
                     (batch, outcome)
                 });
             }
             let mut come_back = Vec::new();
-            while let Some(arrived) = under_way.join_next().await {
-                // After a panic the items are still in hand, and are lost at the end.
-                let Ok((batch, outcome)) = arrived else { continue };
-                come_back.extend(self.settle(batch, &outcome));
+            while let Some(arrived) = under_way.next().await {
+                match arrived {
+                    Ok((batch, outcome)) => come_back.extend(self.settle(batch, &outcome)),
+                    Err(count) if self.queue.settle(count) => {
+                        self.losses.add("exporter_panic", count as u64);
+                    }
+                    Err(_) => {}
+                }
             }
             for batch in come_back {
                 self.losses.add("queue_full", self.queue.put_back(batch));
@@ -146,5 +151,56 @@ impl QueueSender<'_> {
             self.losses.add(outcome.failure.unwrap_or("rejected"), lost.min(count as u64));
         }
         None
+    }
+}
+
+/// Tasks that send batches, with the number of items of each.
+struct UnderWay<T> {
+    tasks: JoinSet<T>,
+    counts: HashMap<Id, usize>,
+}
+
+impl<T> Default for UnderWay<T> {
+    fn default() -> UnderWay<T> {
+        UnderWay { tasks: JoinSet::new(), counts: HashMap::new() }
+    }
+}
+
+impl<T: Send + 'static> UnderWay<T> {
+    fn spawn(&mut self, count: usize, sending: impl Future<Output = T> + Send + 'static) {
+        self.counts.insert(self.tasks.spawn(sending).id(), count);
+    }
+
+    /// Waits for the next task to end. Returns `None` after the last one.
+    ///
+    /// # Errors
+    /// Returns the number of items of a task that panicked.
+    async fn next(&mut self) -> Option<Result<T, usize>> {
+        Some(match self.tasks.join_next_with_id().await? {
+            Ok((_, outcome)) => Ok(outcome),
+            Err(error) => Err(self.counts.get(&error.id()).copied().unwrap_or(0)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_items_of_a_task_that_panics_are_told() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut arrived = runtime.block_on(async {
+            let mut under_way = UnderWay::default();
+            under_way.spawn(3, async { panic!("in the middle of a request") });
+            under_way.spawn(5, async { "sent" });
+            let mut arrived = Vec::new();
+            while let Some(outcome) = under_way.next().await {
+                arrived.push(outcome);
+            }
+            arrived
+        });
+        arrived.sort();
+        assert_eq!(arrived, [Ok("sent"), Err(3)]);
     }
 }
