@@ -133,25 +133,58 @@ fn deliver(place: u8, patience: Duration) {
     {
         let is_writable = descriptor::is_writable_within(descriptor::STDERR, patience);
         let keeps = !is_writable && patience.is_zero();
+        let mut place = place;
         if !keeps {
             IS_WAITING.store(false, Ordering::SeqCst);
             let (text, len, at_stake) = lock().take();
-            let text = &text[..len];
-            let written = is_writable && {
-                let begins = place == LINE_START || descriptor::write_once(descriptor::STDERR, b"\n");
-                begins && descriptor::write_once(descriptor::STDERR, text)
-            };
-            if !written {
+            let write = |bytes: &[u8]| is_writable && descriptor::write_once(descriptor::STDERR, bytes);
+            if !write_lines_at(&mut place, &text[..len], write) {
                 lock().lost += at_stake;
             }
         }
-        PLACE.store(if keeps { place } else { LINE_START }, Ordering::SeqCst);
+        PLACE.store(place, Ordering::SeqCst);
         if keeps {
             return;
         }
     }
 }
 
+/// Writes `lines` at `place`, after a line end if the server has written half a line. Returns false if `write` refused
+/// them; `place` stays where it was if it refused the line end.
+fn write_lines_at(place: &mut u8, lines: &[u8], write: impl Fn(&[u8]) -> bool) -> bool {
+    if *place == MID_LINE && write(b"\n") {
+        *place = LINE_START;
+    }
+    *place == LINE_START && write(lines)
+}
+
 fn lock() -> std::sync::MutexGuard<'static, WaitingLines> {
     WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn lines_that_were_refused_leave_the_servers_half_line_where_it_is() {
+        let said = RefCell::new(Vec::new());
+        let mut place = MID_LINE;
+        let takes = |most: usize| {
+            let said = &said;
+            move |bytes: &[u8]| {
+                let takes = bytes.len() <= most;
+                said.borrow_mut().extend_from_slice(if takes { bytes } else { b"" });
+                takes
+            }
+        };
+        assert!(!write_lines_at(&mut place, b"spantap: lost\n", takes(0)));
+        assert_eq!(place, MID_LINE);
+        assert!(!write_lines_at(&mut place, b"spantap: lost too\n", takes(1)));
+        assert_eq!(place, LINE_START);
+        assert!(write_lines_at(&mut place, b"spantap: read\n", takes(99)));
+        assert_eq!(said.into_inner(), b"\nspantap: read\n");
+    }
 }
