@@ -47,6 +47,15 @@ impl Mapping {
         true
     }
 
+    /// Makes each access to `bytes`, which are whole pages, fail.
+    pub fn guard(&self, bytes: Range<usize>) -> io::Result<()> {
+        assert!(bytes.end <= self.size);
+        // SAFETY: the range lies within the mapping, and its owner has not used it yet.
+        let outcome =
+            unsafe { libc::mprotect(self.start.add(bytes.start).cast(), bytes.len(), libc::PROT_NONE) };
+        if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// Gives the pages of `bytes` back to the system.
     pub fn give_back(&self, bytes: Range<usize>) {
         assert!(bytes.end <= self.size);

@@ -3,6 +3,7 @@
 //! A further thread could not do the main thread's work: the kernel ties the server to the thread that forks it.
 
 use std::arch::asm;
+use std::io;
 use std::panic::{catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +13,10 @@ use crate::system::thread::STACK;
 
 /// Limit from which on the stack that the kernel gave suffices.
 const ENOUGH: usize = 1 << 20;
+
+/// Bytes below the stack that cannot be used, so that a stack that is too deep ends the program and changes no other
+/// memory. They are whole pages on every system.
+const GUARD: usize = 64 << 10;
 
 /// Zeroed bytes above the first frame. A backtrace reads the caller's frame there, and ends at its zeros.
 const ABOVE: usize = 16 << 10;
@@ -26,15 +31,22 @@ struct Call {
 
 /// Calls `body` on the calling thread, on a larger stack if the host allows only a small one.
 pub fn with_enough_stack(body: fn() -> ExitCode) -> ExitCode {
-    let stack = (memory::stack_limit() < ENOUGH).then(|| Mapping::reserve(STACK)).and_then(Result::ok);
+    let stack = (memory::stack_limit() < ENOUGH).then(reserve).and_then(Result::ok);
     let Some(stack) = stack else { return body() };
     call().body = Some(body);
     // SAFETY: the mapping is aligned, has room for the stack, and lives until `start` has returned, which never panics.
-    unsafe { on_stack(stack.start().add(STACK - ABOVE), start) };
+    unsafe { on_stack(stack.start().add(GUARD + STACK - ABOVE), start) };
     match call().outcome.take() {
         Some(outcome) => outcome.unwrap_or_else(|panic| resume_unwind(panic)),
         None => ExitCode::FAILURE,
     }
+}
+
+/// Returns memory for a stack, with its guard at the low end.
+fn reserve() -> io::Result<Mapping> {
+    let stack = Mapping::reserve(GUARD + STACK)?;
+    stack.guard(0..GUARD)?;
+    Ok(stack)
 }
 
 extern "C" fn start() {
@@ -73,6 +85,8 @@ unsafe fn on_stack(top: *mut u8, function: extern "C" fn()) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     static PLACE: Mutex<usize> = Mutex::new(0);
@@ -85,12 +99,21 @@ mod tests {
 
     #[test]
     fn a_function_runs_on_the_stack_it_is_given_and_returns() {
-        let stack = Mapping::reserve(STACK).unwrap();
-        let (start, kept) = (stack.start().addr(), std::hint::black_box([7_u64; 8]));
+        let stack = reserve().unwrap();
+        let (start, kept) = (stack.start().addr() + GUARD, std::hint::black_box([7_u64; 8]));
         // SAFETY: the mapping is aligned and has room, and the function does not unwind.
-        unsafe { on_stack(stack.start().add(STACK - ABOVE), note_the_place) };
+        unsafe { on_stack(stack.start().add(GUARD + STACK - ABOVE), note_the_place) };
         let place = *PLACE.lock().unwrap();
         assert!((start..start + STACK - ABOVE).contains(&place));
         assert_eq!(kept, [7; 8]);
+    }
+
+    #[test]
+    fn below_the_stack_is_memory_that_cannot_be_used() {
+        let stack = reserve().unwrap();
+        let (_reader, writer) = std::io::pipe().unwrap();
+        // SAFETY: the system checks the address, and refuses it.
+        let written = |at: usize| unsafe { libc::write(writer.as_raw_fd(), stack.start().add(at).cast(), 1) };
+        assert_eq!([0, GUARD - 1, GUARD].map(written), [-1, -1, 1]);
     }
 }
