@@ -32,7 +32,8 @@ use crate::relay::{Relay, RelayOptions, ServerExit};
 use crate::system::messages::{say, write_lines};
 use crate::system::server::{ExitStatus, SpawnError, TraceEnv};
 use crate::system::signals::{self, MainThread, Woken};
-use crate::system::{allocator, messages, process, thread};
+use crate::system::thread::{self, Duty};
+use crate::system::{allocator, messages, process};
 
 /// Shows a command in a message, without its secrets.
 pub(crate) type ShowCommand = Box<dyn Fn(&[OsString]) -> String>;
@@ -126,7 +127,7 @@ impl RunningSession {
         });
         let start = |name: &str, body: fn(&SharedObserver)| {
             let shared = Arc::clone(&shared);
-            thread::spawn(name, move || body(&shared))
+            thread::spawn(Duty::Observer, name, move || body(&shared))
         };
         let catch_up = start("catch-up", catch_up).ok();
         shared.has_catch_up.store(catch_up.is_some(), Ordering::Release);
@@ -203,7 +204,7 @@ fn fail(command: &[OsString], error: &SpawnError, options: ProxyOptions) -> ! {
     let closed = Arc::new(AtomicBool::new(false));
     let is_closed = Arc::clone(&closed);
     let build_observer = options.build_observer;
-    let closer = thread::spawn("closer", move || {
+    let closer = thread::spawn(Duty::Observer, "closer", move || {
         let _ = catch_unwind(AssertUnwindSafe(|| build_observer(&started).end(end, budget)));
         is_closed.store(true, Ordering::Release);
         main.wake();

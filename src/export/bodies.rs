@@ -23,7 +23,8 @@ use crate::record::words::LossPlace;
 use crate::record::{ClockAnchor, Dropped, Identity, Record};
 use crate::relay::chunk::Moment;
 use crate::system::access::{self, FileAccess, FileOwner};
-use crate::system::{files, thread};
+use crate::system::files;
+use crate::system::thread::{self, Duty};
 
 /// Bytes of all bodies of one connection.
 const MOST: u64 = 64 << 20;
@@ -132,7 +133,7 @@ impl BodiesFile {
             }
             let _ = done.send(());
         };
-        if thread::spawn("bodies", write).is_ok() {
+        if thread::spawn(Duty::Bodies, "bodies", write).is_ok() {
             (self.way, self.is_done) = (Some(way), Some(is_done));
         }
     }

@@ -17,7 +17,8 @@ use crate::record::live::{self, LiveEnd, LiveError, LiveProcess, LiveRepeats, Li
 use crate::record::words::{EndReason, Status};
 use crate::record::{ClockAnchor, Dropped, EventName, Identity, Record};
 use crate::relay::chunk::Moment;
-use crate::system::{access, files, processes, thread};
+use crate::system::thread::{self, Duty};
+use crate::system::{access, files, processes};
 
 /// Shortest time between two writes.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -119,7 +120,7 @@ fn remove_beside_write(path: &Path, deadline: Instant) {
         let _ = std::fs::remove_file(path);
         let _ = removed.send(());
     };
-    if thread::spawn_with_stack("live-end", WRITER_STACK, remove).is_ok() {
+    if thread::spawn_with_stack(Duty::LiveFile, "live-end", WRITER_STACK, remove).is_ok() {
         let left = deadline.saturating_duration_since(Instant::now());
         let _ = is_removed.recv_timeout(left.min(REMOVAL));
     }
@@ -243,7 +244,7 @@ impl LiveFile {
             let (of_writer, path) = (Arc::clone(&mailbox), self.path.clone());
             let ended = self.path.with_file_name(LiveState::ended_name(&self.state.server_name));
             let write = move || write_file(&of_writer, &path, &ended);
-            if thread::spawn_with_stack("live", WRITER_STACK, write).is_err() {
+            if thread::spawn_with_stack(Duty::LiveFile, "live", WRITER_STACK, write).is_err() {
                 mailbox.update(|slot| slot.is_closed = true);
             }
             mailbox

@@ -17,7 +17,7 @@ use crate::record::timestamp::Timestamp;
 use crate::record::words::LossPlace;
 use crate::record::{Dropped, Identity};
 use crate::record::{EventName, Level, Record, SCHEMA, line};
-use crate::system::thread;
+use crate::system::thread::{self, Duty};
 
 mod file;
 pub(crate) mod retention;
@@ -253,7 +253,7 @@ impl Log {
                 shared.write_while_open();
             };
             // Without a writer thread the lines are written when the log is closed.
-            let _ = thread::spawn("log", body);
+            let _ = thread::spawn(Duty::Log, "log", body);
         }
     }
 }
@@ -423,7 +423,7 @@ impl Output for Log {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        if thread::spawn("log-close", move || shared.write_rest()).is_err() {
+        if thread::spawn(Duty::Log, "log-close", move || shared.write_rest()).is_err() {
             self.shared.write_rest();
         }
     }

@@ -15,7 +15,8 @@ use crate::observe::event::{Direction, EndReason, Event, EventKind};
 use crate::record::live::{LiveState, NOTIFIED_EXTENSION};
 use crate::record::{Dropped, Record};
 use crate::relay::chunk::Moment;
-use crate::system::{access, detached, files, thread};
+use crate::system::thread::{self, Duty};
+use crate::system::{access, detached, files};
 
 /// Shortest time between two notifications about one server.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -89,7 +90,7 @@ impl Notifier {
             }
             change(&of_thread, -1);
         };
-        if thread::spawn_with_stack("notify", STACK, body).is_err() {
+        if thread::spawn_with_stack(Duty::Notification, "notify", STACK, body).is_err() {
             change(&starting, -1);
         }
     }

@@ -14,7 +14,8 @@ use std::thread::Thread;
 use crate::relay::chunk::Moment;
 use crate::relay::ring::{Producer, Room};
 use crate::system::descriptor::{OwnedDescriptor, RawDescriptor};
-use crate::system::{allocator, clock, descriptor, messages, signals, stdio, thread};
+use crate::system::thread::{self, Duty};
+use crate::system::{allocator, clock, descriptor, messages, signals, stdio};
 
 /// Action of the pump when the ring has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +127,6 @@ impl Pump {
         let slot = Arc::new(DescriptorSlot::default());
         let of_thread = Arc::clone(&slot);
         let body = move || {
-            allocator::mark_relay_thread();
             // A channel would allocate while it waits.
             loop {
                 if let Some((from, to)) = lock(&of_thread).take() {
@@ -135,7 +135,7 @@ impl Pump {
                 std::thread::park();
             }
         };
-        let thread = thread::spawn_with_stack(name, STACK, body)?;
+        let thread = thread::spawn_with_stack(Duty::Relay, name, STACK, body)?;
         Ok(Pump { slot, thread })
     }
 

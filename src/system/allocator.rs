@@ -20,18 +20,53 @@ const RESERVE_SIZE: usize = 64 << 10;
 
 /// The server runs.
 static IS_RELAYING: AtomicBool = AtomicBool::new(false);
-/// The parts whose threads have stopped because they were refused memory, as bits.
+/// The duties whose threads have stopped because they were refused memory, as bits.
 static STOPPED: AtomicU8 = AtomicU8::new(0);
-const OBSERVER: u8 = 1;
-const LOG: u8 = 2;
-const EXPORT: u8 = 4;
-const LIVE_FILE: u8 = 8;
-const NOTIFICATION: u8 = 16;
 /// The thread that waits for the end, since the server runs.
 static MAIN: OnceLock<MainThread> = OnceLock::new();
 
+/// Work of a thread. Its number is its bit in `STOPPED`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Duty {
+    /// The traffic, whose threads never stop.
+    Relay = 0,
+    Observer = 1,
+    Log = 2,
+    Export = 4,
+    LiveFile = 8,
+    Notification = 16,
+    Bodies = 32,
+    /// The end of a notification that takes too long.
+    #[cfg(windows)]
+    Guard = 64,
+}
+
+impl Duty {
+    /// Returns what follows if a thread with this duty stops.
+    fn consequence(self) -> &'static str {
+        match self {
+            Duty::Relay => "",
+            Duty::Observer => "the rest of this session is not recorded",
+            Duty::Log => "the log of this session ends here",
+            Duty::Export => "nothing more is sent to collectors",
+            Duty::LiveFile => "other commands no longer see the state of this session",
+            Duty::Notification => "this notification is not sent",
+            Duty::Bodies => "no more bodies of this session are kept",
+            #[cfg(windows)]
+            Duty::Guard => "the command of `notify` is not stopped if it takes too long",
+        }
+    }
+
+    /// Gives the calling thread this duty.
+    pub fn begin(self) {
+        DUTY.set(self);
+    }
+}
+
 thread_local! {
-    static IS_RELAY_THREAD: Cell<bool> = const { Cell::new(false) };
+    /// The duty of the calling thread.
+    static DUTY: Cell<Duty> = const { Cell::new(Duty::Observer) };
 }
 
 /// Allocates as the system does. A thread of the observer whose memory is refused stops.
@@ -76,22 +111,17 @@ fn refused() {
         );
         process::exit_at_once(125);
     }
-    if IS_RELAY_THREAD.get() {
+    let duty = DUTY.get();
+    if duty == Duty::Relay {
         return;
     }
-    let (part, what) = match std::thread::current().name() {
-        Some("otlp" | "lookup" | "tokio-rt-worker") => (EXPORT, "nothing more is sent to collectors"),
-        Some("log" | "log-close") => (LOG, "the log of this session ends here"),
-        Some("live") => (LIVE_FILE, "other commands no longer see the open requests of this session"),
-        Some("notify") => (NOTIFICATION, "this notification is not sent"),
-        _ => (OBSERVER, "the rest of this session is not recorded"),
-    };
-    let before = STOPPED.fetch_or(part, Ordering::AcqRel);
+    let before = STOPPED.fetch_or(duty as u8, Ordering::AcqRel);
     if before == 0 {
         drop(std::mem::take(&mut *RESERVE.lock().unwrap_or_else(PoisonError::into_inner)));
     }
-    if before & part == 0 {
-        messages::say(format_args!("out of memory: {what}; traffic is not affected"));
+    if before & duty as u8 == 0 {
+        let consequence = duty.consequence();
+        messages::say(format_args!("out of memory: {consequence}; traffic is not affected"));
     }
     MAIN.get().into_iter().for_each(|main| main.wake());
     // Its locks stay locked. Only threads of the observer wait for them, or the end of the session, which does not
@@ -99,11 +129,6 @@ fn refused() {
     loop {
         std::thread::park();
     }
-}
-
-/// Marks the calling thread as one of the relay.
-pub fn mark_relay_thread() {
-    IS_RELAY_THREAD.set(true);
 }
 
 /// Keeps some memory free for what the calling thread, the main thread, does between the start of the server and
@@ -115,14 +140,14 @@ pub fn keep_slack() {
 
 /// Lets refused memory stop single threads from now on, because the server runs. The calling thread is `main`.
 pub fn relay_begins(main: MainThread) {
-    mark_relay_thread();
+    Duty::Relay.begin();
     let _ = MAIN.set(main);
     IS_RELAYING.store(true, Ordering::Release);
 }
 
 /// Returns true if a thread of the observer has stopped because it was refused memory.
 pub fn observer_is_lost() -> bool {
-    STOPPED.load(Ordering::Acquire) & OBSERVER != 0
+    STOPPED.load(Ordering::Acquire) & Duty::Observer as u8 != 0
 }
 
 /// Returns true if any thread has stopped because it was refused memory. Other threads may wait for a lock that it holds.

@@ -3,6 +3,7 @@
 use std::io;
 use std::thread::{Builder, Thread};
 
+pub use crate::system::allocator::Duty;
 use crate::system::signals::SignalMask;
 use crate::system::{allocator, scheduling};
 
@@ -10,12 +11,12 @@ use crate::system::{allocator, scheduling};
 /// sets for other programs.
 pub const STACK: usize = 2 << 20;
 
-/// Starts a thread.
+/// Starts a thread for `duty`.
 ///
 /// # Errors
 /// If the system refuses another thread.
-pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
-    spawn_with_stack(name, STACK, body)
+pub fn spawn(duty: Duty, name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+    spawn_with_stack(duty, name, STACK, body)
 }
 
 /// Starts a thread that needs less stack, or more.
@@ -23,6 +24,7 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<Thr
 /// # Errors
 /// If the system refuses another thread, or has refused memory to an earlier one.
 pub fn spawn_with_stack(
+    duty: Duty,
     name: &str,
     stack: usize,
     body: impl FnOnce() + Send + 'static,
@@ -38,6 +40,7 @@ pub fn spawn_with_stack(
     };
     let with_mask = move || {
         restore();
+        duty.begin();
         body();
     };
     let started = Builder::new().name(name.to_owned()).stack_size(stack).spawn(with_mask);

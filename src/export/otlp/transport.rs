@@ -30,7 +30,7 @@ use crate::export::otlp::grpc::GrpcClient;
 use crate::export::otlp::limits::{MAX_ANSWER, USER_AGENT, read};
 use crate::export::otlp::outcome::{self, Outcome};
 use crate::export::otlp::settings::{Protocol, Signal, SignalTarget};
-use crate::system::thread;
+use crate::system::thread::{self, Duty};
 
 /// Sends requests of one signal to one collector.
 pub(super) enum CollectorClient {
@@ -74,7 +74,7 @@ impl Resolver for NameLookup {
             let found = DefaultResolver::default().resolve(&uri, &config, NextTimeout::default());
             let _ = to.send(found);
         };
-        thread::spawn("lookup", look_up)?;
+        thread::spawn(Duty::Export, "lookup", look_up)?;
         let late = |_| Err(ureq::Error::Timeout(timeout.reason));
         from.recv_timeout(*timeout.after).unwrap_or_else(late)
     }

@@ -23,7 +23,7 @@ use crate::export::otlp::request::RequestOrigin;
 use crate::export::otlp::sender::{Backoff, QueueSender};
 use crate::export::otlp::settings::{OtlpSettings, Signal, SignalTarget};
 use crate::export::otlp::transport::CollectorClient;
-use crate::system::thread;
+use crate::system::thread::{self, Duty};
 
 /// State that the observer and the sending thread share.
 pub(super) struct ExportQueues {
@@ -74,7 +74,7 @@ impl Worker {
             let _ = reader.collect(&mut first);
         }
         let (notify, shared) = (Arc::clone(&self.notify), Arc::clone(&queues));
-        let started = thread::spawn("otlp", move || {
+        let started = thread::spawn(Duty::Export, "otlp", move || {
             prepare();
             let run = AssertUnwindSafe(|| self.run(first, &shared, &to));
             if std::panic::catch_unwind(run).is_err() {
@@ -92,6 +92,7 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_stack_size(thread::STACK)
+            .on_thread_start(|| Duty::Export.begin())
             // A thread for blocking calls inherits the low priority of the thread that starts it. Idle ones end soon,
             // so that the closing thread starts new ones.
             .thread_keep_alive(Duration::from_millis(50))

@@ -13,7 +13,7 @@ use windows_sys::Win32::System::Threading::{
 };
 
 use super::{job::Job, process, stdio};
-use crate::system::thread;
+use crate::system::thread::{self, Duty};
 
 /// Variables of this process that the command gets.
 pub(crate) const HOME_VARIABLES: &[&str] = &["USERPROFILE", "SystemRoot", "TEMP"];
@@ -74,7 +74,7 @@ pub fn start(argv: &[String], environment: &[String], path: &str, limit: Duratio
             std::thread::sleep(Duration::from_millis(50));
         }
     };
-    thread::spawn_with_stack("guard", STACK, guard).map(drop)
+    thread::spawn_with_stack(Duty::Guard, "guard", STACK, guard).map(drop)
 }
 
 /// Returns the path of a program.

@@ -19,7 +19,7 @@ use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
 use crate::system::descriptor::{self, RawDescriptor, STDERR, STDIN, STDOUT};
-use crate::system::thread;
+use crate::system::thread::{self, Duty};
 
 /// Prevents that the server inherits the host's handles: it would hold them open after spantap's end.
 pub(super) fn keep_from_children() {
@@ -130,7 +130,7 @@ pub fn has_lost_peer(pipe: RawDescriptor) -> bool {
         let _ = tell.send(is_open(pipe));
         IS_ASKING.store(false, Ordering::Release);
     };
-    if thread::spawn_with_stack("peer", STACK, ask).is_err() {
+    if thread::spawn_with_stack(Duty::Relay, "peer", STACK, ask).is_err() {
         IS_ASKING.store(false, Ordering::Release);
         return false;
     }
