@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::hosts::launch::{LocalLaunch, ServerLaunch};
 use crate::observe::CHECK_CLIENT;
 use crate::observe::redact::{Field, Redactor};
+use crate::system::group;
 use crate::text::words::words;
 
 mod answer;
@@ -178,7 +179,7 @@ impl ServerFailure {
                 "give the program's full path: hosts started from the desktop have a short PATH"
             }
             FailureKind::BadEntry => "correct the address and the headers in the host's file",
-            FailureKind::NotExecutable => "make it executable (chmod +x), or put its interpreter in front",
+            FailureKind::NotExecutable => group::WAY_TO_EXECUTE,
             FailureKind::Died if self.stderr.is_empty() => {
                 "run the command by hand: it writes nothing to stderr"
             }

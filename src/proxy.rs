@@ -220,12 +220,10 @@ fn fail(command: &[OsString], error: &SpawnError, options: ProxyOptions) -> ! {
 fn spawn_hint(command: &[OsString], error: &SpawnError, show_command: &ShowCommand) -> String {
     match (error, command.first()) {
         (SpawnError::Own(_), _) => "free some processes, memory or descriptors and try again".to_owned(),
-        (SpawnError::Exec(_), Some(program))
-            if error.exit_status() == 127 && !program.as_encoded_bytes().contains(&b'/') =>
-        {
+        (SpawnError::Exec(_), Some(program)) if error.exit_status() == 127 && !process::is_path(program) => {
             format!(
-                "hosts started from the desktop have a short PATH; give the full path (`which {}`)",
-                show_command(std::slice::from_ref(program))
+                "hosts started from the desktop have a short PATH; give the full path (`{}`)",
+                process::command_to_find(&show_command(std::slice::from_ref(program)))
             )
         }
         (SpawnError::Exec(_), _) if error.exit_status() == 127 => {
@@ -359,5 +357,23 @@ fn catch_up_loop(shared: &SharedObserver) {
         if own < busy * OWN_CORE {
             std::thread::park_timeout(BACK_OFF);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_about_a_missing_command_is_one_for_this_system() {
+        let show: ShowCommand = Box::new(|words| words[0].display().to_string());
+        let missing = SpawnError::Exec(std::io::ErrorKind::NotFound.into());
+        let hint = |program: &str| spawn_hint(&[program.into()], &missing, &show);
+        let (search, path) = match cfg!(windows) {
+            true => ("(`where npx`)", r"C:\nowhere\npx.cmd"),
+            false => ("(`which npx`)", "/nowhere/npx"),
+        };
+        assert!(hint("npx").ends_with(search), "{}", hint("npx"));
+        assert!(hint(path).starts_with("check the path"), "{}", hint(path));
     }
 }

@@ -128,14 +128,14 @@ pub(crate) fn look_up(command: &[String]) -> (String, Option<(String, String)>) 
     let program = words.into_iter().next().unwrap_or_default();
     let path = detached::path();
     let problem = detached::find(&program, &path).err().map(|error| match error.kind() {
-        io::ErrorKind::NotFound if program.contains('/') => {
+        io::ErrorKind::NotFound if detached::is_path(&program) => {
             (format!("`{program}` is not a file"), "correct the path in `notify`".to_owned())
         }
         io::ErrorKind::NotFound => (
             format!("`{program}` is not in PATH ({path})"),
             "install it, or set `notify` to the full path of a program".to_owned(),
         ),
-        _ => (format!("`{program}` is not executable"), format!("make it executable: chmod +x {program}")),
+        _ => (format!("`{program}` is not executable"), detached::way_to_execute(&program)),
     });
     (program, problem)
 }
@@ -198,5 +198,24 @@ impl Output for Notifier {
         let left = deadline.saturating_duration_since(Instant::now()).min(START_LIMIT);
         let number = self.starting.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = self.starting.1.wait_timeout_while(number, left, |number| *number > 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_advice_about_a_command_is_one_for_this_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("notes.txt");
+        std::fs::write(&file, "no program").unwrap();
+        let advice = |path: &Path| look_up(&[path.to_str().unwrap().to_owned()]).1.unwrap();
+        let (problem, way_out) = advice(&file);
+        assert!(problem.ends_with("is not executable"), "{problem}");
+        assert_eq!(way_out.contains("chmod"), cfg!(unix), "{way_out}");
+        let (problem, way_out) = advice(&folder.path().join("gone"));
+        assert!(problem.ends_with("is not a file"), "{problem}");
+        assert_eq!(way_out, "correct the path in `notify`");
     }
 }

@@ -141,6 +141,19 @@ mod tests {
     }
 
     #[test]
+    fn where_boots_have_no_number_a_reboot_changes_nothing() {
+        let unnumbered = DebugClock { boot_id: "", ..NOW };
+        let control = DebugControl::new(HOUR, None, &unnumbered);
+        // The steady clock began again at the boot, so it shows at most the time since the control file was written.
+        for (since_boot, since_writing) in [(0, 1), (15, 30), (29, 30), (30, 30), (59, 60), (60, 90)] {
+            let [since_boot, since_writing] = [since_boot, since_writing].map(|minutes| HOUR / 60 * minutes);
+            let moment = Moment(0).after(since_boot);
+            let rebooted = DebugClock { moment, boot_id: "", ..later(Duration::ZERO, since_writing) };
+            assert_eq!(control.left(&rebooted), Ok(HOUR.saturating_sub(since_writing)));
+        }
+    }
+
+    #[test]
     fn an_end_later_than_a_day_from_now_is_refused() {
         assert_eq!(DebugControl::new(LONGEST, None, &NOW).left(&NOW), Ok(LONGEST));
         let long = DebugControl::new(LONGEST + HOUR, None, &NOW);

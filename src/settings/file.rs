@@ -14,7 +14,10 @@ use crate::system::files::read_limited;
 use crate::text::line_of;
 
 /// Tables that are read as a whole.
-const TABLES: &[&str] = &["otlp", "redaction", "cost.per_call", "cost.models", "thrash.tools", "server"];
+const TABLES: &[&str] = &["otlp", "redaction", "cost.per_call", "cost.models", "thrash.tools"];
+
+/// The setting that names one server. In the file it is the table of the servers' sections, and no setting.
+const NAME_OF_SERVER: &str = "server";
 
 /// Largest config file, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -97,10 +100,16 @@ impl ConfigFile {
         ConfigFile { path: path.to_owned(), entries, problems, hides_redaction }
     }
 
-    /// Returns the lines that cannot be read, then the entries that are not one of the settings `names`.
+    /// Returns the lines that cannot be read, then the entries that have no effect: those that are not one of the
+    /// settings `names`, and those in a place where the setting has no meaning.
     pub(super) fn problems(&self, names: impl Iterator<Item = &'static str> + Clone) -> Vec<SettingProblem> {
-        let unknown = self.entries.iter().filter(|entry| !is_known(&entry.name, names.clone()));
         let problem = |entry: &ConfigEntry| {
+            if let Some(text) = misplaced(&entry.name) {
+                return Some(SettingProblem { origin: self.origin(entry.line), setting: None, text });
+            }
+            if is_known(&entry.name, names.clone()) {
+                return None;
+            }
             let name = shown(&entry.name.join("."));
             let nearest = nearest_of(&general(&entry.name), names.clone());
             let way_out = match nearest {
@@ -111,15 +120,14 @@ impl ConfigFile {
             let is_of_collect = entry.name.first().is_some_and(|table| table == "collect")
                 || nearest.is_some_and(|setting| setting.starts_with("collect."));
             let setting = is_of_collect.then_some("collect");
-            SettingProblem { origin: self.origin(entry.line), setting, text }
+            Some(SettingProblem { origin: self.origin(entry.line), setting, text })
         };
-        self.problems.iter().cloned().chain(unknown.map(problem)).collect()
+        self.problems.iter().cloned().chain(self.entries.iter().filter_map(problem)).collect()
     }
 
     /// Returns the texts of a setting: of the server's own section, then of the top level.
     pub(super) fn scalars(&self, server: &str, name: &str) -> Vec<SettingText> {
-        // `server` is the table of the servers' sections.
-        if name == "server" {
+        if name == NAME_OF_SERVER {
             return Vec::new();
         }
         let texts = |value: &Value| match value {
@@ -210,7 +218,7 @@ fn scoped(server: &str, name: &str) -> Vec<String> {
 /// Returns the name of an entry without the server to whose section it belongs.
 fn general(name: &[String]) -> String {
     match name {
-        [server, _, rest @ ..] if server == "server" && !rest.is_empty() => rest.join("."),
+        [server, _, rest @ ..] if server == NAME_OF_SERVER && !rest.is_empty() => rest.join("."),
         _ => name.join("."),
     }
 }
@@ -223,6 +231,26 @@ pub(super) fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -
     // The likeness counts the beginning of a word most, so that `colour` would be `collect.forward`.
     let alike = names.filter(|other| likeness(other) >= LIKENESS && other.len() <= 2 * name.len());
     alike.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+}
+
+/// Returns what the user can do about an entry that has no effect in its place.
+fn misplaced(name: &[String]) -> Option<String> {
+    let (table, rest) = name.split_first()?;
+    match rest {
+        _ if table != NAME_OF_SERVER => None,
+        [] => Some(
+            "`server` has no effect: the file is for all servers; name one with --server or SPANTAP_SERVER"
+                .to_owned(),
+        ),
+        [setting] => Some(format!(
+            "`server.{}` has no effect: it names no server; write it below `[server.NAME]`, or without `server.` for all",
+            shown(setting)
+        )),
+        [_, setting] if setting == NAME_OF_SERVER => {
+            Some("`server` has no effect: the section names the server".to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn is_known(name: &[String], mut names: impl Iterator<Item = &'static str>) -> bool {

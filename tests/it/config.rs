@@ -180,6 +180,32 @@ fn a_value_of_a_wrong_form_is_named_and_strictness_refuses_it() {
         ("notify = ['notify-send', 5]\n", &[], notify),
         ("notifi = 'desktop'\n", &[], "config.toml:1: unknown setting `notifi`; did you mean `notify`?"),
         ("colour = 1\n", &[], "unknown setting `colour`; `spantap doctor --all` lists the settings"),
+        (
+            "server = 'x'\n",
+            &[],
+            "config.toml:1: `server` has no effect: the file is for all servers; name one",
+        ),
+        (
+            "[server]\nlog = false\n",
+            &[],
+            "config.toml:2: `server.log` has no effect: it names no server; write it",
+        ),
+        (
+            "[server.true]\nserver = 'x'\n",
+            &[],
+            "config.toml:2: `server` has no effect: the section names the server",
+        ),
+        (
+            "[server.other]\nslwo = '1s'\n",
+            &[],
+            "config.toml:2: unknown setting `server.other.slwo`; did you mean `slow`?",
+        ),
+        ("[otlp]\nendpont = 'http://127.0.0.1:9'\n", &[], "config.toml:2: "),
+        (
+            "[thrash]\ntreshold = 3\n",
+            &[],
+            "unknown setting `thrash.treshold`; did you mean `thrash.threshold`?",
+        ),
     ] {
         write_config(&home, config);
         let run = |first: &[&'static str]| {

@@ -85,9 +85,19 @@ pub fn start(argv: &[String], environment: &[String], path: &str, limit: Duratio
     }
 }
 
+/// Returns true if `program` is a path rather than a name that is searched in folders.
+pub(crate) fn is_path(program: &str) -> bool {
+    program.contains('/')
+}
+
+/// Returns what the user can do about a command that [`find`] refuses as not executable.
+pub(crate) fn way_to_execute(program: &str) -> String {
+    format!("make it executable: chmod +x {program}")
+}
+
 /// Returns the path of an executable file. A relative path begins at `/`, the folder of the command.
 pub(crate) fn find(program: &str, path: &str) -> io::Result<PathBuf> {
-    let candidates: Vec<PathBuf> = match program.contains('/') {
+    let candidates: Vec<PathBuf> = match is_path(program) {
         true => vec![Path::new("/").join(program)],
         false => path.split(':').map(|folder| Path::new(folder).join(program)).collect(),
     };

@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use crate::system::processes;
 pub(crate) use crate::system::server::ServerEnds;
 
+/// Advice to the user about a file that the system does not execute.
+pub(crate) const WAY_TO_EXECUTE: &str = "make it executable (chmod +x), or put its interpreter in front";
+
 /// The guard is the first process of the group, so that the group's number cannot be used again while it runs. It
 /// reads the names of the server's pipes, and waits for the end of its input, of which only spantap holds the other end:
 /// however spantap ends, the guard ends the group and the processes outside of it that hold one of the pipes.

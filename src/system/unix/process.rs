@@ -3,7 +3,7 @@
 //! The file calls `fork` and `exec` by hand, because the standard library's `Command` sorts the environment,
 //! resets SIGPIPE and keeps the signal mask of the spawning thread.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
@@ -237,12 +237,22 @@ pub fn environment_names() -> Vec<OsString> {
     own::inherited().into_iter().filter_map(name).map(OsString::from_vec).collect()
 }
 
+/// Returns true if `program` is a path rather than a name that is searched on the PATH.
+pub fn is_path(program: &OsStr) -> bool {
+    program.as_bytes().contains(&b'/')
+}
+
+/// Returns the command that prints where a program is.
+pub fn command_to_find(program: &str) -> String {
+    format!("which {program}")
+}
+
 /// Returns the executable file of a program. A bare name is searched on the PATH.
 pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
     let is_program = |path: &Path| {
         path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     };
-    if program.contains('/') {
+    if is_path(OsStr::new(program)) {
         return Some(PathBuf::from(program)).filter(|path| is_program(path));
     }
     let path = std::env::var_os("PATH")?;

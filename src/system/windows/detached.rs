@@ -12,7 +12,7 @@ use windows_sys::Win32::System::Threading::{
     CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW,
 };
 
-use super::{job::Job, process, stdio};
+use super::{group, job::Job, process, stdio};
 use crate::system::thread::{self, Duty};
 
 /// Variables of this process that the command gets.
@@ -77,8 +77,22 @@ pub fn start(argv: &[String], environment: &[String], path: &str, limit: Duratio
     thread::spawn_with_stack(Duty::Guard, "guard", STACK, guard).map(drop)
 }
 
+/// Returns true if `program` is a path rather than a name that is searched in folders.
+pub(crate) fn is_path(program: &str) -> bool {
+    process::is_path(OsStr::new(program))
+}
+
+/// Returns what the user can do about a command that [`find`] refuses as not executable.
+pub(crate) fn way_to_execute(_program: &str) -> String {
+    group::WAY_TO_EXECUTE.to_owned()
+}
+
 /// Returns the path of a program.
+///
+/// # Errors
+/// `NotFound` without a file; `PermissionDenied` if it is a file of another kind.
 pub(crate) fn find(program: &str, path: &str) -> io::Result<PathBuf> {
     let found = process::find_in(OsStr::new(program), Some(OsStr::new(path)));
-    found.ok_or_else(|| io::ErrorKind::NotFound.into())
+    let found = found.filter(|found| found.is_file()).ok_or(io::ErrorKind::NotFound)?;
+    if process::is_runnable(&found) { Ok(found) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }

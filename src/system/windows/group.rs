@@ -15,6 +15,10 @@ use super::job::Job;
 use super::process;
 pub(crate) use crate::system::server::ServerEnds;
 
+/// Advice to the user about a file that the system does not execute.
+pub(crate) const WAY_TO_EXECUTE: &str =
+    "give a program (.exe, .cmd or .bat), or put its interpreter in front";
+
 #[link(name = "ntdll")]
 unsafe extern "system" {
     fn NtResumeProcess(process: HANDLE) -> NTSTATUS;

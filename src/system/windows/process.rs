@@ -102,6 +102,22 @@ pub(super) fn server() -> Option<HANDLE> {
 /// Extensions of the files that the system can start.
 const RUNNABLE: [&str; 4] = ["com", "exe", "bat", "cmd"];
 
+/// Returns true if `program` is a path rather than a name that is searched on the PATH.
+pub fn is_path(program: &OsStr) -> bool {
+    program.to_string_lossy().contains(['/', '\\', ':'])
+}
+
+/// Returns the command that prints where a program is.
+pub fn command_to_find(program: &str) -> String {
+    format!("where {program}")
+}
+
+/// Returns true if the system can start a file with such a name.
+pub(super) fn is_runnable(file: &Path) -> bool {
+    let is_known = |own: &OsStr| RUNNABLE.iter().any(|known| own.eq_ignore_ascii_case(known));
+    file.extension().is_some_and(is_known)
+}
+
 /// Returns the extensions of programs, in the order in which the command interpreter tries them.
 fn extensions() -> Vec<String> {
     let set = std::env::var("PATHEXT").unwrap_or_else(|_| ".COM;.EXE;.BAT;.CMD".to_owned());
@@ -118,9 +134,7 @@ pub(super) fn find(program: &OsStr) -> Option<PathBuf> {
 /// Does the same in the folders of `path`.
 pub(super) fn find_in(program: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
     let extensions = extensions();
-    let has_known = Path::new(program)
-        .extension()
-        .is_some_and(|own| RUNNABLE.iter().any(|known| own.eq_ignore_ascii_case(known)));
+    let has_known = is_runnable(Path::new(program));
     let in_folder = |folder: &Path| {
         let exact = folder.join(program);
         let with = |extension: &String| {
@@ -132,7 +146,7 @@ pub(super) fn find_in(program: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> 
         let exact_first = has_known.then(|| exact.clone());
         exact_first.into_iter().chain(extensions.iter().map(with)).find(|file| file.is_file())
     };
-    if program.to_string_lossy().contains(['/', '\\', ':']) {
+    if is_path(program) {
         // The system says what is wrong with a folder, or with a file that is not a program.
         let itself = Path::new(program);
         return in_folder(Path::new("")).or_else(|| itself.exists().then(|| itself.to_owned()));
