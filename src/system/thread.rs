@@ -32,12 +32,7 @@ pub fn spawn_with_stack(
     if allocator::has_stopped_a_thread() {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
-    let mask = SignalMask::if_starts_change_it();
-    let restore = move || {
-        if let Some(mask) = &mask {
-            mask.restore();
-        }
-    };
+    let restore = restore_mask();
     let with_mask = move || {
         restore();
         duty.begin();
@@ -46,6 +41,17 @@ pub fn spawn_with_stack(
     let started = Builder::new().name(name.to_owned()).stack_size(stack).spawn(with_mask);
     restore();
     Ok(started?.thread().clone())
+}
+
+/// Returns a function that gives a thread the signal mask that the calling thread has now. For threads that another
+/// library starts: what the C library unblocks in them would end spantap instead of reaching the server.
+pub fn restore_mask() -> impl Fn() + Copy + Send + Sync + 'static {
+    let mask = SignalMask::if_starts_change_it();
+    move || {
+        if let Some(mask) = &mask {
+            mask.restore();
+        }
+    }
 }
 
 /// Gives the calling thread the lowest priority (nice 19). If the system refuses, the priority stays as it is.

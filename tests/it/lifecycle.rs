@@ -352,6 +352,33 @@ fn who_observes_is_at_the_lowest_priority_and_who_relays_is_not() {
     session.end();
 }
 
+/// C libraries unblock signals that they use themselves when they start a thread. One that reached such a thread would
+/// end spantap, and the server would not get it.
+#[test]
+fn every_thread_beside_the_main_one_blocks_every_signal() {
+    // The kernel lets no process block SIGKILL and SIGSTOP.
+    const ALL: u64 = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
+    let home = Home::new();
+    // The collector does not exist. The attempts to reach it start threads.
+    let mut session = home.session(&["--otlp", "http://127.0.0.1:9"]);
+    session.calls(2);
+    let pid = session.pid();
+    wait_until("the exporter starts", || threads(pid).iter().any(|(name, _)| name == "otlp"));
+    // While the main thread waits for signals, the kernel shows none as blocked in it.
+    let beside_main = || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(Result::unwrap);
+        tasks.filter(|task| task.file_name() != *pid.to_string())
+    };
+    let blocked = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+        Some(u64::from_str_radix(mask.trim(), 16).unwrap())
+    };
+    // A thread that begins does it at once.
+    wait_until("every signal is blocked", || beside_main().filter_map(blocked).all(|mask| mask == ALL));
+    session.end();
+}
+
 /// Sends `count` notifications through spantap and checks that all of them were observed, both ways.
 fn observe_a_whole_flood(run: Run, count: u64) -> serde_json::Value {
     let run = run.options(&["--overload", "wait"]).unhurried().send(notifications(count, 900));

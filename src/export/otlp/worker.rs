@@ -89,10 +89,14 @@ impl Worker {
     }
 
     fn run(self, first: ResourceMetrics, queues: &Arc<ExportQueues>, to: &SyncSender<HandedOver>) {
+        let restore_mask = thread::restore_mask();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_stack_size(thread::STACK)
-            .on_thread_start(|| Duty::Export.begin())
+            .on_thread_start(move || {
+                restore_mask();
+                Duty::Export.begin();
+            })
             // A thread for blocking calls inherits the low priority of the thread that starts it. Idle ones end soon,
             // so that the closing thread starts new ones.
             .thread_keep_alive(Duration::from_millis(50))

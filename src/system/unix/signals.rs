@@ -26,11 +26,12 @@ impl SignalMask {
         own::change_mask(libc::SIG_SETMASK, &own::all_signals()).map(SignalMask)
     }
 
-    /// Returns the mask of the calling thread, if the C library changes it when it starts another thread: musl unblocks
-    /// signals that it uses itself, in both threads.
+    /// Returns the mask of the calling thread, if the C library changes it when it starts another thread. Both of Linux
+    /// unblock signals that they use themselves: glibc in the new thread, and with the first one also in the calling
+    /// thread; musl in both threads.
     pub fn if_starts_change_it() -> Option<SignalMask> {
         let read = || own::change_mask(libc::SIG_BLOCK, &own::no_signals()).map(SignalMask).ok();
-        if cfg!(target_env = "musl") { read() } else { None }
+        if cfg!(target_os = "linux") { read() } else { None }
     }
 
     /// Makes this the mask of the calling thread. Safe after `fork`.
