@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -18,6 +19,9 @@ use crate::system::files::make_private_folder;
 /// Length of a key, in bytes.
 const LENGTH: usize = 32;
 const NAME: &str = "hash-key";
+/// Pause between two looks at a file in which another process is about to write its key, and their number.
+const LOOK: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 20;
 
 /// The place of the hash key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +77,7 @@ pub(crate) fn for_this_process() -> HashKey {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HashKeyError {
-    /// Other users can read the file, or it is not ours, or it is not a regular file.
+    /// Other users can read or change the file, or it is not ours, or it is not a regular file.
     #[error(
         "hash key {} {reason}: {}, or remove it to have a new one made",
         path.display(),
@@ -106,12 +110,33 @@ fn known(state: &Path) -> Result<Option<[u8; LENGTH]>, HashKeyError> {
     }
 }
 
+/// Reads the installation's key like [`known`]. Waits a moment for a process that has made the file and is about to
+/// write the key.
+fn known_soon(state: &Path) -> Result<Option<[u8; LENGTH]>, HashKeyError> {
+    let path = state.join(NAME);
+    let is_empty = || std::fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() == 0);
+    let mut left = LOOKS;
+    while left > 0 && is_empty() {
+        left -= 1;
+        std::thread::sleep(LOOK);
+    }
+    known(state)
+}
+
 /// Returns the installation's key in the folder `state`, and makes it if it does not exist. Processes that
 /// start at once get the same key.
 fn of_installation(state: &Path) -> Result<[u8; LENGTH], HashKeyError> {
+    make_with(state, |temporary, path| std::fs::hard_link(temporary, path))
+}
+
+/// Does what [`of_installation`] does. `link` gives a file a second name.
+fn make_with(
+    state: &Path,
+    link: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> Result<[u8; LENGTH], HashKeyError> {
     let path = state.join(NAME);
     let io = |error| HashKeyError::Io { path: path.clone(), error };
-    if let Some(key) = known(state)? {
+    if let Some(key) = known_soon(state)? {
         return Ok(key);
     }
     make_private_folder(state).map_err(io)?;
@@ -130,14 +155,27 @@ fn of_installation(state: &Path) -> Result<[u8; LENGTH], HashKeyError> {
             file.write_all(&bytes)?;
             file.sync_all()
         })
-        .and_then(|()| match std::fs::hard_link(&temporary, &path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
+        .and_then(|()| match link(&temporary, &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            // Some file systems, such as exFAT, give a file one name only.
+            Err(_) => write_in_place(&path, &bytes),
+            Ok(()) => Ok(()),
         });
     let _ = std::fs::remove_file(&temporary);
     written.map_err(io)?;
     // Another process may have been first: the key in the file counts.
-    read(&path, false)
+    known_soon(state)?.ok_or_else(|| io(io::ErrorKind::NotFound.into()))
+}
+
+/// Writes the key to the file `path`, unless another process has made it.
+fn write_in_place(path: &Path, bytes: &[u8; LENGTH]) -> io::Result<()> {
+    let made = access::private_options().write(true).create_new(true).open(path);
+    let mut file = match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    };
+    let written = access::keep_private(&file).and_then(|()| file.write_all(bytes));
+    written.and_then(|()| file.sync_all()).inspect_err(|_| drop(std::fs::remove_file(path)))
 }
 
 fn random() -> Result<[u8; LENGTH], HashKeyError> {
@@ -158,7 +196,7 @@ fn read(path: &Path, follows_links: bool) -> Result<[u8; LENGTH], HashKeyError> 
     key_in(&text).ok_or_else(|| HashKeyError::Length { path: path.to_owned() })
 }
 
-/// Refuses a file that other users can read, or that another user made.
+/// Refuses a file that other users can read or change, or that another user made.
 fn check(file: &File, path: &Path, is_ours: bool) -> Result<(), HashKeyError> {
     let io = |error| HashKeyError::Io { path: path.to_owned(), error };
     let refuse = |reason| Err(HashKeyError::Unsafe { path: path.to_owned(), reason });
@@ -167,7 +205,7 @@ fn check(file: &File, path: &Path, is_ours: bool) -> Result<(), HashKeyError> {
     }
     let FileAccess { owner, is_open, names, .. } = FileAccess::of(file).map_err(io)?;
     if is_open {
-        return refuse("can be read by others");
+        return refuse("can be read or changed by others");
     }
     // Only the system's own user can open a private file of another user.
     if owner == FileOwner::Another {
@@ -185,7 +223,7 @@ fn key_in(text: &[u8]) -> Option<[u8; LENGTH]> {
         return Some(bytes);
     }
     let digits = text.trim_ascii();
-    if digits.len() != 2 * LENGTH {
+    if digits.len() != 2 * LENGTH || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     let mut bytes = [0; LENGTH];
@@ -240,12 +278,32 @@ mod tests {
     }
 
     #[test]
+    fn where_a_file_has_one_name_only_the_key_is_made_once_too() {
+        for kind in [io::ErrorKind::Unsupported, io::ErrorKind::PermissionDenied, io::ErrorKind::Other] {
+            let folder = folder();
+            let start = std::sync::Barrier::new(8);
+            let keys: Vec<[u8; 32]> = std::thread::scope(|scope| {
+                let make = || {
+                    start.wait();
+                    make_with(folder.path(), |_, _| Err(kind.into())).unwrap()
+                };
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(keys.iter().all(|key| *key == keys[0]));
+            assert_eq!(of_installation(folder.path()).unwrap(), keys[0]);
+            assert!(!FileAccess::at(&folder.path().join(NAME)).unwrap().is_open);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
     fn a_key_that_others_can_read_is_refused() {
         let folder = folder();
         let path = folder.path().join(NAME);
         std::fs::write(&path, [1; 32]).unwrap();
         access::open_to_all(&path);
-        let advice = format!("can be read by others: {}, or", access::command_to_close(&path));
+        let advice = format!("can be read or changed by others: {}, or", access::command_to_close(&path));
         for key in [of_installation(folder.path()), from_file(&path)] {
             let error = key.unwrap_err().to_string();
             assert!(error.contains(&advice), "{error}");
@@ -262,7 +320,7 @@ mod tests {
         std::fs::write(&path, [1; 32]).unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
         let error = from_file(&path).unwrap_err().to_string();
-        assert!(error.contains("can be read by others"), "{error}");
+        assert!(error.contains("can be read or changed by others"), "{error}");
     }
 
     #[test]
@@ -299,6 +357,9 @@ mod tests {
         };
         assert_eq!(write(&[9; 32]).unwrap(), [9; 32]);
         assert_eq!(write(format!("{}\n", "09".repeat(32)).as_bytes()).unwrap(), [9; 32]);
+        for text in ["short".to_owned(), "+f".repeat(32), "0g".repeat(32)] {
+            assert!(write(text.as_bytes()).is_err(), "{text}");
+        }
         assert!(write(b"short").unwrap_err().to_string().contains("is not 32 bytes"));
     }
 }

@@ -514,7 +514,7 @@ fn the_command_hashes_as_the_record_does() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("not JSON"), "{what} {input}");
     }
     set_mode(0o644);
-    assert!(hash("args", "{}").contains("can be read by others: chmod 600"));
+    assert!(hash("args", "{}").contains("can be read or changed by others: chmod 600"));
 }
 
 #[test]

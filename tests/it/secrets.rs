@@ -424,7 +424,7 @@ fn a_hash_key_that_is_a_link_or_open_to_others_is_refused_with_a_word_and_left_a
         let output = home.spantap(["--", "true"]).output().unwrap();
         assert!(output.status.success());
         let said = text(&output).1;
-        let reason = if is_link { "is a link" } else { "can be read by others" };
+        let reason = if is_link { "is a link" } else { "can be read or changed by others" };
         assert!(
             said.contains(reason) && said.contains("cannot be compared with those of other sessions"),
             "{said}"
