@@ -1,9 +1,11 @@
 //! Makes instruments of a meter, and the attributes of their points.
 
+use std::collections::HashSet;
+
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
-use crate::export::otlp::semconv::{Instrument, attribute as name};
+use crate::export::otlp::semconv::{self, Instrument, attribute as name};
 
 /// Makes instruments with the names, units and descriptions of `semconv`.
 pub(super) struct InstrumentFactory<'a>(pub(super) &'a Meter);
@@ -47,5 +49,42 @@ impl ServerLabel {
 
     pub(super) fn and(&self, key: &'static str, value: impl Into<opentelemetry::Value>) -> Vec<KeyValue> {
         self.with([KeyValue::new(key, value)])
+    }
+}
+
+/// The first names that came. A peer that makes up names does not make a series of each.
+pub(super) struct FirstNames {
+    most: usize,
+    names: HashSet<String>,
+}
+
+impl FirstNames {
+    pub(super) fn new(most: usize) -> FirstNames {
+        FirstNames { most, names: HashSet::new() }
+    }
+
+    /// Returns the attribute `key` with the name, or with `_OTHER` if it came after too many others.
+    pub(super) fn attribute(&mut self, key: &'static str, name: &str) -> KeyValue {
+        if self.names.len() < self.most && name != semconv::value::OTHER && !self.names.contains(name) {
+            self.names.insert(name.to_owned());
+        }
+        let is_known = self.names.contains(name);
+        KeyValue::new(key, if is_known { name.to_owned() } else { semconv::value::OTHER.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_after_the_first_ones_share_a_series() {
+        let mut names = FirstNames::new(2);
+        let mut values =
+            |name: &str| names.attribute(name::RPC_RESPONSE_STATUS_CODE, name).value.as_str().into_owned();
+        assert_eq!(
+            ["-32601", "_OTHER", "7", "8", "-32601", "9"].map(&mut values),
+            ["-32601", "_OTHER", "7", "_OTHER", "-32601", "_OTHER"]
+        );
     }
 }

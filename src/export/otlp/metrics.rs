@@ -2,7 +2,7 @@
 //!
 //! Totals of a connection are gauges: a histogram with one value of each process has no useful average in
 //! Prometheus. Names of tools and prompts come from answers to `tools/list` and `prompts/list` only, so that an
-//! agent that invents names does not create series.
+//! agent that invents names does not create series. Of codes and versions the first ones that come have series.
 
 use opentelemetry::metrics::Meter;
 

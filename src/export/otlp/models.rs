@@ -1,11 +1,9 @@
 //! The model calls that `spantap collect` recorded as metrics (GenAI conventions).
 
-use std::collections::HashSet;
-
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, Meter};
 
-use crate::export::otlp::instruments::InstrumentFactory;
+use crate::export::otlp::instruments::{FirstNames, InstrumentFactory};
 use crate::export::otlp::semconv::{self, attribute as name, value};
 use crate::record::agent::AgentRecord;
 use crate::record::cost::ModelTokens;
@@ -29,27 +27,6 @@ pub(crate) struct ModelMetrics {
     errors: FirstNames,
     tokens: Histogram<f64>,
     duration: Histogram<f64>,
-}
-
-/// The first names that came.
-struct FirstNames {
-    most: usize,
-    names: HashSet<String>,
-}
-
-impl FirstNames {
-    fn new(most: usize) -> FirstNames {
-        FirstNames { most, names: HashSet::new() }
-    }
-
-    /// Returns the attribute `key` with the name, or with `_OTHER` if it came after too many others.
-    fn attribute(&mut self, key: &'static str, name: &str) -> KeyValue {
-        if self.names.len() < self.most && name != value::OTHER && !self.names.contains(name) {
-            self.names.insert(name.to_owned());
-        }
-        let is_known = self.names.contains(name);
-        KeyValue::new(key, if is_known { name.to_owned() } else { value::OTHER.to_owned() })
-    }
 }
 
 /// Returns true if the text is a word for a kind of error. An agent can put a whole message there, which is not sent.

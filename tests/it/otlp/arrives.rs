@@ -266,3 +266,23 @@ fn a_prompt_is_named_on_metrics_only_if_the_server_listed_it() {
     };
     assert_eq!((points.len(), of("p007"), of("_OTHER")), (2, Some(1.0), Some(3.0)), "{points:?}");
 }
+
+#[test]
+fn codes_that_a_server_makes_up_do_not_make_a_series_each() {
+    let home = Home::new();
+    let collector = Collector::start(Manner::Good);
+    let answer = r#"{"jsonrpc":"2.0","id":%d,"error":{"code":%d,"message":"no"}}\n"#;
+    let script = format!(r#"n=0; while read -r line; do n=$((n + 1)); printf '{answer}' "$n" "$n"; done"#);
+    let mut session = Run::wrapping_script(&script)
+        .home(&home)
+        .options(&["--server", "s", "--otlp", &collector.endpoint])
+        .unhurried()
+        .start();
+    for _ in 0..60 {
+        session.request("prompts/get", json!({"name": "p"}));
+    }
+    assert!(session.end().0.success());
+    let points = collector.points("mcp.server.operation.duration");
+    let others = points.iter().find(|(text, _)| text.contains("rpc.response.status_code=_OTHER"));
+    assert_eq!((points.len(), others.map(|(_, count)| *count)), (51, Some(10.0)), "{points:?}");
+}

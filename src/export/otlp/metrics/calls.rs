@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Gauge, Histogram};
 
-use crate::export::otlp::instruments::{InstrumentFactory, ServerLabel};
+use crate::export::otlp::instruments::{FirstNames, InstrumentFactory, ServerLabel};
 use crate::export::otlp::semconv::{self, attribute as name};
 use crate::export::otlp::spans::{is_error_of, is_receiver};
 use crate::observe::event::{CallTarget, ErrorType, Event, Operation, Status, ToolsListed};
@@ -19,6 +19,8 @@ use crate::record::words::Side;
 /// Tools, and prompts, of one server that get series of their own; the rest are `_OTHER`.
 pub(super) const MAX_TOOLS: usize = 200;
 pub(super) const OTHER: &str = semconv::value::OTHER;
+/// Codes of errors, and versions of the protocol, that get series of their own.
+const MOST_VALUES: usize = 50;
 
 pub(super) struct CallMetrics {
     label: ServerLabel,
@@ -29,6 +31,8 @@ pub(super) struct CallMetrics {
     tools: ListedNames,
     /// Prompts of the last `prompts/list` answers.
     prompts: ListedNames,
+    codes: FirstNames,
+    versions: FirstNames,
     repeats: HashMap<String, ToolRepeats>,
     /// Conversations and turns that were counted.
     turns: RecentValues,
@@ -142,6 +146,8 @@ impl CallMetrics {
             prices,
             tools: ListedNames::default(),
             prompts: ListedNames::default(),
+            codes: FirstNames::new(MOST_VALUES),
+            versions: FirstNames::new(MOST_VALUES),
             repeats: HashMap::new(),
             turns: RecentValues::default(),
             totals: CallCounts::default(),
@@ -195,7 +201,7 @@ impl CallMetrics {
         }
     }
 
-    fn duration(&self, Operation { facts, answer, timing, .. }: &Operation, tool: Option<&str>) {
+    fn duration(&mut self, Operation { facts, answer, timing, .. }: &Operation, tool: Option<&str>) {
         // The duration of a subscription is not the server's.
         if answer.status == Status::Unknown || facts.method == Method::Listen {
             return;
@@ -214,14 +220,19 @@ impl CallMetrics {
             attributes.push(KeyValue::new(name::GEN_AI_PROMPT_NAME, prompt));
         }
         if let Some(version) = &facts.protocol_version {
-            attributes.push(KeyValue::new(name::MCP_PROTOCOL_VERSION, version.as_str().to_owned()));
+            attributes.push(self.versions.attribute(name::MCP_PROTOCOL_VERSION, version.as_str()));
         }
-        let error = answer.error_type.filter(|_| answer.status.is_failure()).map(ErrorType::text);
-        if let Some(error) = error.filter(|word| is_error_of(is_server, word, answer.error_code)) {
-            attributes.push(KeyValue::new(name::ERROR_TYPE, error));
+        let error = answer.error_type.filter(|_| answer.status.is_failure());
+        if let Some((error, word)) = error.map(|error| (error, error.text()))
+            && is_error_of(is_server, &word, answer.error_code)
+        {
+            attributes.push(match error {
+                ErrorType::Code(_) => self.codes.attribute(name::ERROR_TYPE, &word),
+                _ => KeyValue::new(name::ERROR_TYPE, word),
+            });
         }
         if let Some(code) = answer.error_code {
-            attributes.push(KeyValue::new(name::RPC_RESPONSE_STATUS_CODE, code.to_string()));
+            attributes.push(self.codes.attribute(name::RPC_RESPONSE_STATUS_CODE, &code.to_string()));
         }
         let histogram = if is_server { &self.server_operation } else { &self.client_operation };
         histogram.record(timing.ended.since(timing.started).as_secs_f64(), &attributes);
