@@ -106,14 +106,39 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Appends `bytes` to the file `path` in one write. A file that is made can be read only by its owner.
+///
+/// # Errors
+/// Fails if the file cannot be made or written. If the disk had room for a part of `bytes`, this part is in the file.
 pub fn append_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = access::private_options().append(true).create(true).open(path)?;
-    file.write_all(bytes)
+    let open = || access::private_options().append(true).open(path);
+    let mut file = match open() {
+        Err(error) if error.kind() == ErrorKind::NotFound => match append_to_new(path) {
+            // Another process made it meanwhile.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => open()?,
+            made => made?,
+        },
+        opened => opened?,
+    };
+    match file.write(bytes)? {
+        count if count == bytes.len() => Ok(()),
+        _ => Err(ErrorKind::WriteZero.into()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_made_to_append_to_can_be_read_only_by_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        access::open_to_all(folder.path());
+        let path = folder.path().join("file");
+        append_private(&path, b"one\n").unwrap();
+        assert!(!FileAccess::at(&path).unwrap().is_open);
+        append_private(&path, b"two\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
+    }
 
     #[test]
     fn only_a_file_of_limited_size_is_read() {
