@@ -9,7 +9,7 @@
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,7 @@ use crate::relay::line_editor::LineEditor;
 use crate::relay::pump::WhenFull;
 use crate::relay::{Relay, RelayOptions, ServerExit};
 use crate::system::messages::{say, write_lines};
+use crate::system::mutex::lock;
 use crate::system::server::{ExitStatus, SpawnError, TraceEnv};
 use crate::system::signals::{self, MainThread, Woken};
 use crate::system::thread::{self, Duty};
@@ -259,7 +260,7 @@ struct SharedObserver {
 impl SharedObserver {
     fn observer(&self) -> MutexGuard<'_, ObserverRunner> {
         // Panics are caught inside; a poisoned lock still has a usable observer.
-        self.observer.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.observer)
     }
 
     fn is_ending(&self) -> bool {

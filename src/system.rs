@@ -4,11 +4,14 @@
 //! functions. The other rooms name a subject and do not know the system. What only Linux or only macOS has is in
 //! `unix/linux.rs` and `unix/macos.rs`.
 
+pub mod activity;
 pub mod allocator;
 pub mod clock;
 pub mod files;
 pub mod lease;
+pub mod mapping;
 pub mod messages;
+pub mod mutex;
 mod owner;
 pub mod server;
 #[cfg(not(all(unix, any(target_arch = "aarch64", target_arch = "x86_64"))))]

@@ -1,10 +1,12 @@
 //! How a connection is used, which decides when it is closed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
+
+use crate::system::mutex::lock;
 
 /// How long a connection is kept.
 #[derive(Clone, Copy)]
@@ -46,7 +48,7 @@ impl ConnectionUse {
     }
 
     fn lock(&self) -> MutexGuard<'_, RequestsSeen> {
-        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.seen)
     }
 
     /// Notes that a request is under way until the result is dropped.

@@ -1,6 +1,6 @@
 //! Decodes requests, reads them into facts, and writes the records of the facts.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -20,6 +20,7 @@ use crate::record::cost::{ModelPrices, ModelTokens};
 use crate::record::timestamp::Timestamp;
 use crate::record::words::CostSource;
 use crate::record::{EventName, line};
+use crate::system::mutex::lock;
 
 /// Bytes of the buffer of lines that stay for the next request.
 const LINES_KEPT: usize = 256 << 10;
@@ -33,7 +34,7 @@ pub(super) struct SharedCounts(Arc<Mutex<CollectCounts>>);
 
 impl SharedCounts {
     pub(super) fn lock(&self) -> MutexGuard<'_, CollectCounts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     pub(super) fn refuse(&self, word: &str) {

@@ -10,7 +10,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::export::Output;
@@ -24,6 +24,7 @@ use crate::record::{ClockAnchor, Dropped, Identity, Record};
 use crate::relay::chunk::Moment;
 use crate::system::access::{self, FileAccess, FileOwner};
 use crate::system::files;
+use crate::system::mutex::lock;
 use crate::system::thread::{self, Duty};
 
 /// Bytes of all bodies of one connection.
@@ -61,10 +62,6 @@ impl Counts {
     fn drop_some(&self, reason: &'static str, count: u64) {
         *lock(&self.dropped).entry(reason).or_default() += count;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl BodiesFile {

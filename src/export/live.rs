@@ -17,6 +17,7 @@ use crate::record::live::{self, LiveEnd, LiveError, LiveProcess, LiveRepeats, Li
 use crate::record::words::{EndReason, Status};
 use crate::record::{ClockAnchor, Dropped, EventName, Identity, Record};
 use crate::relay::chunk::Moment;
+use crate::system::mutex::lock;
 use crate::system::thread::{self, Duty};
 use crate::system::{access, files, processes};
 
@@ -70,7 +71,7 @@ struct Slot {
 
 impl Mailbox {
     fn slot(&self) -> MutexGuard<'_, Slot> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slot)
     }
 
     fn update(&self, change: impl FnOnce(&mut Slot)) {

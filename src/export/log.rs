@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::export::Output;
@@ -17,6 +17,7 @@ use crate::record::timestamp::Timestamp;
 use crate::record::words::LossPlace;
 use crate::record::{Dropped, Identity};
 use crate::record::{EventName, Level, Record, SCHEMA, line};
+use crate::system::mutex::lock;
 use crate::system::thread::{self, Duty};
 
 mod file;
@@ -132,10 +133,6 @@ struct LineQueue {
     closed: bool,
     /// True if the deadline is over: the lines in hand have been counted as lost.
     abandoned: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Log {

@@ -7,7 +7,7 @@
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -20,6 +20,7 @@ use crate::record::timestamp::Timestamp;
 use crate::system::access;
 use crate::system::files::make_private_folder;
 use crate::system::messages::say;
+use crate::system::mutex::lock;
 
 /// Number of daily files that are kept.
 const MAX_FILES: usize = 7;
@@ -92,7 +93,7 @@ impl Subscriber for Diagnostics {
         if let Some(file) = &self.file {
             let line = format!("{} {word}: {message}\n", Timestamp::now());
             // Standard error has the message already.
-            let _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+            let _ = lock(file).write_all(line.as_bytes());
         }
     }
 

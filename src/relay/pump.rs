@@ -8,12 +8,13 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 
 use crate::relay::chunk::Moment;
 use crate::relay::ring::{Producer, Room};
 use crate::system::descriptor::{OwnedDescriptor, RawDescriptor};
+use crate::system::mutex::lock;
 use crate::system::thread::{self, Duty};
 use crate::system::{allocator, clock, descriptor, messages, signals, stdio};
 
@@ -144,10 +145,6 @@ impl Pump {
         *lock(&self.slot) = Some((from, to));
         self.thread.unpark();
     }
-}
-
-fn lock(slot: &DescriptorSlot) -> std::sync::MutexGuard<'_, Option<(Descriptor, Descriptor)>> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Copies `from` to `to` until one of them ends, then ends the other one.

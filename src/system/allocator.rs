@@ -7,8 +7,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
+use crate::system::mutex::lock;
 use crate::system::signals::MainThread;
 use crate::system::{messages, process};
 
@@ -117,7 +118,7 @@ fn refused() {
     }
     let before = STOPPED.fetch_or(duty as u8, Ordering::AcqRel);
     if before == 0 {
-        drop(std::mem::take(&mut *RESERVE.lock().unwrap_or_else(PoisonError::into_inner)));
+        drop(std::mem::take(&mut *lock(&RESERVE)));
     }
     if before & duty as u8 == 0 {
         let consequence = duty.consequence();
@@ -134,7 +135,7 @@ fn refused() {
 /// Keeps some memory free for what the calling thread, the main thread, does between the start of the server and
 /// its wait.
 pub fn keep_slack() {
-    *RESERVE.lock().unwrap_or_else(PoisonError::into_inner) = Vec::with_capacity(RESERVE_SIZE);
+    *lock(&RESERVE) = Vec::with_capacity(RESERVE_SIZE);
     drop(std::hint::black_box(Vec::<u8>::with_capacity(SLACK)));
 }
 

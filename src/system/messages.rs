@@ -5,11 +5,12 @@
 //! allocates, so a thread whose memory was refused can report that.
 
 use std::fmt::{self, Write};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::system::descriptor;
+use crate::system::mutex::lock;
 
 /// Longest wait of spantap's own lines for room on standard error.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -77,7 +78,7 @@ impl Write for WaitingLines {
 /// Writes one line, prefixed with `spantap: `, to standard error. If the reader is gone or does not read, the line
 /// is dropped and counted, because spantap must not hang on its own messages.
 pub fn say(text: impl fmt::Display) {
-    lock().add(format_args!("spantap: {text}\n"));
+    lock(&WAITING).add(format_args!("spantap: {text}\n"));
     IS_WAITING.store(true, Ordering::SeqCst);
     deliver(LINE_START, PATIENCE);
     if SERVER_HAS_ENDED.load(Ordering::SeqCst) {
@@ -136,10 +137,10 @@ fn deliver(place: u8, patience: Duration) {
         let mut place = place;
         if !keeps {
             IS_WAITING.store(false, Ordering::SeqCst);
-            let (text, len, at_stake) = lock().take();
+            let (text, len, at_stake) = lock(&WAITING).take();
             let write = |bytes: &[u8]| is_writable && descriptor::write_once(descriptor::STDERR, bytes);
             if !write_lines_at(&mut place, &text[..len], write) {
-                lock().lost += at_stake;
+                lock(&WAITING).lost += at_stake;
             }
         }
         PLACE.store(place, Ordering::SeqCst);
@@ -156,10 +157,6 @@ fn write_lines_at(place: &mut u8, lines: &[u8], write: impl Fn(&[u8]) -> bool) -
         *place = LINE_START;
     }
     *place == LINE_START && write(lines)
-}
-
-fn lock() -> std::sync::MutexGuard<'static, WaitingLines> {
-    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod relay {
 #[path = "../../src/system"]
 mod system {
     pub mod clock;
+    pub mod mapping;
     #[path = "unix/memory.rs"]
     #[expect(dead_code, reason = "the limits of memory are for the start")]
     pub mod memory;

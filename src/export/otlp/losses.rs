@@ -1,8 +1,10 @@
 //! Counts of spans, logs and points that were lost on the way to a collector, by reason.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::system::mutex::lock;
 
 /// Takes a reason and the number of items that were lost for it.
 pub(crate) type LossCallback = Box<dyn Fn(&'static str, u64) + Send + Sync>;
@@ -37,9 +39,4 @@ impl LossCounts {
     pub(super) fn by_reason(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.counts).clone()
     }
-}
-
-/// Locks `mutex`, also after a panic of another thread.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

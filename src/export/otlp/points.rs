@@ -20,13 +20,14 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, Temporality};
 
-use crate::export::otlp::losses::{LossCounts, lock};
+use crate::export::otlp::losses::LossCounts;
 use crate::export::otlp::notice::NoticeCallback;
 use crate::export::otlp::outcome::Outcome;
 use crate::export::otlp::queue::{Due, Queue};
 use crate::export::otlp::sender::Backoff;
 use crate::export::otlp::settings::{Signal, SignalTarget};
 use crate::export::otlp::transport::CollectorClient;
+use crate::system::mutex::lock;
 
 /// The time limit that the crate requires. Our client has one of its own.
 const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::export::otlp::backlog::{Backlog, Batch};
-use crate::export::otlp::losses::lock;
 use crate::export::otlp::request::RequestOrigin;
+use crate::system::mutex::lock;
 
 /// Items of one signal, in the order in which they came.
 pub(super) struct Queue {

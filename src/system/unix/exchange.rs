@@ -8,6 +8,8 @@ use std::path::Path;
 use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with};
 use rustix::io::Errno;
 
+use super::own;
+
 /// Why two names could not be exchanged.
 #[derive(Debug)]
 pub enum ExchangeError {
@@ -34,6 +36,7 @@ pub fn make_alike(new: &File, old: &File) -> io::Result<()> {
         fchown(new, Some(wanted.uid()), Some(wanted.gid()))?;
     }
     copy_attributes(old, new)?;
+    own::copy_access_list(old, new)?;
     new.set_permissions(wanted.permissions())
 }
 

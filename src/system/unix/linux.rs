@@ -1,7 +1,7 @@
 //! Linux: what other Unix systems do differently, or not at all.
 
 use std::ffi::{CStr, OsStr};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -101,6 +101,9 @@ pub(super) fn one_signal(signal: libc::c_int) -> SignalSet {
     1 << (signal - 1)
 }
 
+/// Does nothing: the kernel keeps every signal that is blocked.
+pub(super) fn keep_blocked_signals() {}
+
 /// Changes the signal mask of the calling thread, and returns the one from before. Async-signal-safe.
 pub(super) fn change_mask(how: libc::c_int, set: &SignalSet) -> io::Result<SignalSet> {
     let mut before: SignalSet = 0;
@@ -174,6 +177,11 @@ pub(super) fn widen_pipe(fd: RawFd, more: libc::c_int) -> Option<bool> {
 pub(super) fn close_all_at_once() -> bool {
     // SAFETY: a plain call; the caller gives up its descriptors.
     unsafe { libc::syscall(libc::SYS_close_range, 0_u32, u32::MAX, 0_u32) == 0 }
+}
+
+/// Does nothing: the access list is among the extended attributes.
+pub(super) fn copy_access_list(_old: &File, _new: &File) -> io::Result<()> {
+    Ok(())
 }
 
 /// Gives the calling thread the lowest nice value (19).

@@ -1,7 +1,8 @@
 //! macOS: what Linux does differently.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,25 @@ pub(super) fn one_signal(signal: libc::c_int) -> SignalSet {
         let mut set = std::mem::zeroed();
         libc::sigaddset(&mut set, signal);
         set
+    }
+}
+
+/// Lets the signals that do nothing by default wait while they are blocked. The kernel drops them unless they have a
+/// handler. `exec` gives them back their default disposition.
+pub(super) fn keep_blocked_signals() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    for signal in [libc::SIGCHLD, libc::SIGURG, libc::SIGIO, libc::SIGWINCH, libc::SIGINFO, libc::SIGCONT] {
+        // SAFETY: a zeroed structure is a valid place for the present action, and the handler does nothing.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(signal, std::ptr::null(), &mut action) == 0
+                && action.sa_sigaction == libc::SIG_DFL
+            {
+                action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+                action.sa_flags = libc::SA_RESTART;
+                libc::sigaction(signal, &action, std::ptr::null_mut());
+            }
+        }
     }
 }
 
@@ -177,4 +197,16 @@ pub(super) fn lower_priority() {
 /// Returns the effective user of this process.
 pub(super) fn effective_user() -> Option<u32> {
     Some(rustix::process::geteuid().as_raw())
+}
+
+/// Gives `new` the access list of `old`, which is not among the extended attributes.
+pub(super) fn copy_access_list(old: &File, new: &File) -> io::Result<()> {
+    // SAFETY: both descriptors are open through the call, which needs no further state.
+    let outcome = unsafe {
+        libc::fcopyfile(old.as_raw_fd(), new.as_raw_fd(), std::ptr::null_mut(), libc::COPYFILE_ACL)
+    };
+    let error = io::Error::last_os_error();
+    // The file system may have no access lists.
+    let is_done = outcome >= 0 || error.raw_os_error() == Some(libc::ENOTSUP);
+    if is_done { Ok(()) } else { Err(error) }
 }

@@ -1,67 +1,75 @@
 //! Anonymous memory whose pages count only once they are touched.
 
 use std::io;
-use std::ops::Range;
 
-/// A private mapping of zeroed memory. It is unmapped when dropped.
-pub struct Mapping {
-    start: *mut u8,
-    size: usize,
+/// Advice to the system about pages that are given back, and about those that are taken again. macOS would keep the
+/// former among those of the process.
+#[cfg(target_os = "macos")]
+const GIVEN_BACK: libc::c_int = libc::MADV_FREE_REUSABLE;
+#[cfg(target_os = "macos")]
+const TAKEN: Option<libc::c_int> = Some(libc::MADV_FREE_REUSE);
+#[cfg(not(target_os = "macos"))]
+const GIVEN_BACK: libc::c_int = libc::MADV_DONTNEED;
+#[cfg(not(target_os = "macos"))]
+const TAKEN: Option<libc::c_int> = None;
+
+/// Reserves `size` bytes of address space, zeroed.
+pub(in crate::system) fn reserve(size: usize) -> io::Result<*mut u8> {
+    // SAFETY: an anonymous private mapping at an address of the system's choice aliases nothing.
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(start.cast()) }
 }
 
-// SAFETY: the mapping is plain memory that any thread may touch; who touches which part when is decided by
-// its owner.
-unsafe impl Send for Mapping {}
-// SAFETY: as above; a shared reference gives out the address only.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// Reserves `size` bytes of address space.
-    pub fn reserve(size: usize) -> io::Result<Mapping> {
-        // SAFETY: an anonymous private mapping at an address of the system's choice aliases nothing.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        match start == libc::MAP_FAILED {
-            true => Err(io::Error::last_os_error()),
-            false => Ok(Mapping { start: start.cast(), size }),
-        }
+/// Makes bytes ready for use. Returns true: the system gives a page when it is touched.
+///
+/// # Safety
+/// The bytes must lie within what [`reserve`] returned.
+#[inline]
+pub(in crate::system) unsafe fn take(start: *mut u8, size: usize) -> bool {
+    if let Some(advice) = TAKEN {
+        // SAFETY: the caller keeps the contract of this function.
+        unsafe { libc::madvise(start.cast(), size, advice) };
     }
+    true
+}
 
-    /// Address of the first byte.
-    pub fn start(&self) -> *mut u8 {
-        self.start
-    }
+/// Gives pages back to the system.
+///
+/// # Safety
+/// The bytes must lie within what [`reserve`] returned, and their values must not be needed.
+pub(in crate::system) unsafe fn give_back(start: *mut u8, size: usize) {
+    // SAFETY: the caller keeps the contract of this function.
+    unsafe { libc::madvise(start.cast(), size, GIVEN_BACK) };
+}
 
-    /// Makes `bytes` ready for use, before the first one and after [`Mapping::give_back`]. Returns true: the system gives
-    /// a page when it is touched.
-    #[inline]
-    pub fn take(&self, _bytes: Range<usize>) -> bool {
-        true
+/// Makes each access to these pages fail.
+///
+/// # Safety
+/// The bytes must lie within what [`reserve`] returned, and nothing may use them.
+pub(in crate::system) unsafe fn guard(start: *mut u8, size: usize) -> io::Result<()> {
+    // SAFETY: the caller keeps the contract of this function.
+    match unsafe { libc::mprotect(start.cast(), size, libc::PROT_NONE) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
+}
 
-    /// Makes each access to `bytes`, which are whole pages, fail.
-    pub fn guard(&self, bytes: Range<usize>) -> io::Result<()> {
-        assert!(bytes.end <= self.size);
-        // SAFETY: the range lies within the mapping, and its owner has not used it yet.
-        let outcome =
-            unsafe { libc::mprotect(self.start.add(bytes.start).cast(), bytes.len(), libc::PROT_NONE) };
-        if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-
-    /// Gives the pages of `bytes` back to the system.
-    pub fn give_back(&self, bytes: Range<usize>) {
-        assert!(bytes.end <= self.size);
-        // SAFETY: the range lies within the mapping.
-        unsafe { libc::madvise(self.start.add(bytes.start).cast(), bytes.len(), libc::MADV_DONTNEED) };
-    }
+/// Frees what [`reserve`] returned.
+///
+/// # Safety
+/// `start` and `size` must be those of a call of [`reserve`], and nothing may use the bytes.
+pub(in crate::system) unsafe fn free(start: *mut u8, size: usize) {
+    // SAFETY: the caller keeps the contract of this function.
+    unsafe { libc::munmap(start.cast(), size) };
 }
 
 /// Returns the most memory that the process may map, by its limits (`ulimit -v`, `ulimit -d`).
@@ -93,12 +101,5 @@ pub fn share_heap_if_scarce() {
     if limit() < 1 << 30 {
         // SAFETY: a plain call.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: `start` and `size` are those of a mapping that `reserve` made, and nothing else owns it.
-        unsafe { libc::munmap(self.start.cast(), self.size) };
     }
 }

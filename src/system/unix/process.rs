@@ -134,6 +134,7 @@ pub fn fork(
     if sigchld_ignored {
         // While SIGCHLD is ignored, the kernel reaps the server and its status is lost.
         set_disposition(libc::SIGCHLD, libc::SIG_DFL);
+        own::keep_blocked_signals();
     }
     let plan = SpawnPlan {
         argv: pointers(&strings),

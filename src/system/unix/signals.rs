@@ -23,6 +23,7 @@ impl SignalMask {
     /// # Errors
     /// If the system refuses the call.
     pub fn block_all() -> std::io::Result<SignalMask> {
+        own::keep_blocked_signals();
         own::change_mask(libc::SIG_SETMASK, &own::all_signals()).map(SignalMask)
     }
 

@@ -6,9 +6,11 @@ use std::arch::asm;
 use std::io;
 use std::panic::{catch_unwind, resume_unwind};
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-use crate::system::memory::{self, Mapping};
+use crate::system::mapping::Mapping;
+use crate::system::memory;
+use crate::system::mutex::lock;
 use crate::system::thread::STACK;
 
 /// Limit from which on the stack that the kernel gave suffices.
@@ -33,10 +35,10 @@ struct Call {
 pub fn with_enough_stack(body: fn() -> ExitCode) -> ExitCode {
     let stack = (memory::stack_limit() < ENOUGH).then(reserve).and_then(Result::ok);
     let Some(stack) = stack else { return body() };
-    call().body = Some(body);
+    lock(&CALL).body = Some(body);
     // SAFETY: the mapping is aligned, has room for the stack, and lives until `start` has returned, which never panics.
     unsafe { on_stack(stack.start().add(GUARD + STACK - ABOVE), start) };
-    match call().outcome.take() {
+    match lock(&CALL).outcome.take() {
         Some(outcome) => outcome.unwrap_or_else(|panic| resume_unwind(panic)),
         None => ExitCode::FAILURE,
     }
@@ -50,13 +52,9 @@ fn reserve() -> io::Result<Mapping> {
 }
 
 extern "C" fn start() {
-    let body = call().body.take();
+    let body = lock(&CALL).body.take();
     let outcome = body.map(catch_unwind);
-    call().outcome = outcome;
-}
-
-fn call() -> std::sync::MutexGuard<'static, Call> {
-    CALL.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&CALL).outcome = outcome;
 }
 
 /// Calls `function` with the stack that ends at `top`.

@@ -28,6 +28,7 @@ use windows_sys::Win32::UI::Shell::CommandLineToArgvW;
 use windows_sys::core::w;
 
 use super::scheduling::{number_of_machine, ticks};
+use crate::system::activity::Activity;
 use crate::system::descriptor::STDOUT;
 
 /// Facts about a process.
@@ -119,22 +120,9 @@ pub(super) fn exists(pid: i32) -> bool {
     !matches!(open(pid), Err(error) if error.raw_os_error() == Some(ERROR_INVALID_PARAMETER as i32))
 }
 
-/// Present activity of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activity {
-    /// It has begun to exit.
-    Exits,
-    /// It computes. So far it has used this CPU time, in hundredths of a second.
-    Works(u64),
-    /// It waits for an event.
-    Waits,
-}
-
-impl Activity {
-    /// Returns `None`: Windows does not say what a process does.
-    pub fn of(_pid: i32) -> Option<Activity> {
-        None
-    }
+/// Returns `None`: Windows does not say what a process does.
+pub fn activity_of(_pid: i32) -> Option<Activity> {
+    None
 }
 
 /// All processes, each with its parent and its memory.
@@ -202,10 +190,15 @@ pub fn command_line(pid: u32) -> Vec<u8> {
     let mut facts = vec![0_u64; 1 << 13];
     let found = open(pid as i32).ok().and_then(|process| {
         query(&process, ProcessCommandLineInformation, &mut facts)?;
-        // SAFETY: the call has filled the structure, whose text is in the same buffer and not longer than it says.
-        // The text that goes to the other call ends with a zero, and its result is freed once.
+        // SAFETY: the call has filled the structure, whose text is in the same buffer and not longer than it says; an
+        // empty one may have no address, and is not read. The text that goes to the other call ends with a zero, and
+        // its result is freed once.
         unsafe {
             let line = &*facts.as_ptr().cast::<UNICODE_STRING>();
+            // Of an empty text the other call would make the path of this program.
+            if line.Buffer.is_null() || line.Length == 0 {
+                return None;
+            }
             let units = std::slice::from_raw_parts(line.Buffer, usize::from(line.Length) / 2);
             let units: Vec<u16> = units.iter().copied().chain([0]).collect();
             let mut count = 0;

@@ -32,6 +32,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
             "system::access",
             "system::detached",
             "system::files",
+            "system::mutex",
             "system::processes",
             "system::thread",
             "text::baggage",

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
+use crate::system::activity::Activity;
+
 /// Fields of `/proc/PID/stat`, proc_pid_stat(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
@@ -68,44 +70,38 @@ pub fn holders_of(pipes: &[String]) -> Vec<i32> {
         .collect()
 }
 
-/// Present activity of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activity {
-    /// It has begun to exit. The system sets this before it closes the descriptors.
-    Exits,
-    /// It computes, or waits for a core or a disk. So far it has used this CPU time, in clock ticks.
-    Works(u64),
-    /// It waits for an event, or is stopped.
-    Waits,
+/// Returns what process `pid` does; `None` if the system does not say. The system says that a process exits before it
+/// closes the descriptors. Allocates nothing.
+pub fn activity_of(pid: i32) -> Option<Activity> {
+    let mut path = [0; 32];
+    let mut rest = &mut path[..];
+    write!(rest, "/proc/{pid}/stat").ok()?;
+    let left = rest.len();
+    let path = std::str::from_utf8(&path[..path.len() - left]).ok()?;
+    let mut stat = [0; 512];
+    let len = std::fs::File::open(path).ok()?.read(&mut stat).ok()?;
+    activity_in(&stat[..len])
 }
 
-impl Activity {
-    /// Returns what process `pid` does; `None` if the system does not say. Allocates nothing.
-    pub fn of(pid: i32) -> Option<Activity> {
-        let mut path = [0; 32];
-        let mut rest = &mut path[..];
-        write!(rest, "/proc/{pid}/stat").ok()?;
-        let left = rest.len();
-        let path = std::str::from_utf8(&path[..path.len() - left]).ok()?;
-        let mut stat = [0; 512];
-        let len = std::fs::File::open(path).ok()?.read(&mut stat).ok()?;
-        Activity::parse(&stat[..len])
-    }
+/// Parses fields 3, 9, 14 and 15 of proc_pid_stat(5). The command before them may be any bytes.
+fn activity_in(stat: &[u8]) -> Option<Activity> {
+    const PF_EXITING: u64 = 4;
+    let after = stat.rsplit(|byte| *byte == b')').next()?;
+    let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
+    let state = fields.next()?;
+    let mut number = |skipped| fields.nth(skipped)?.parse::<u64>().ok();
+    let (flags, user, system) = (number(5)?, number(4)?, number(0)?);
+    Some(match state {
+        _ if flags & PF_EXITING != 0 => Activity::Exits,
+        "R" | "D" => Activity::Works(time_of(user + system)),
+        _ => Activity::Waits,
+    })
+}
 
-    /// Parses fields 3, 9, 14 and 15 of proc_pid_stat(5). The command before them may be any bytes.
-    fn parse(stat: &[u8]) -> Option<Activity> {
-        const PF_EXITING: u64 = 4;
-        let after = stat.rsplit(|byte| *byte == b')').next()?;
-        let mut fields = std::str::from_utf8(after).ok()?.split_ascii_whitespace();
-        let state = fields.next()?;
-        let mut number = |skipped| fields.nth(skipped)?.parse::<u64>().ok();
-        let (flags, user, system) = (number(5)?, number(4)?, number(0)?);
-        Some(match state {
-            _ if flags & PF_EXITING != 0 => Activity::Exits,
-            "R" | "D" => Activity::Works(user + system),
-            _ => Activity::Waits,
-        })
-    }
+/// Returns the length of `ticks` of the clock for programs, of which a second has 100 wherever spantap runs. To ask the
+/// C library for their number may allocate.
+fn time_of(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * 10)
 }
 
 /// Returns the numbers of all processes of this pid namespace; none without `/proc`.
@@ -257,18 +253,15 @@ mod tests {
     #[test]
     fn a_process_works_waits_or_exits() {
         let stat = |state, flags| format!("7 (a) b) {state} 1 7 7 0 -1 {flags} 90 0 0 0 12 34 0 0 20 0 1");
-        let parse = |state, flags| Activity::parse(stat(state, flags).as_bytes());
-        assert_eq!(parse("R", 4_194_304), Some(Activity::Works(46)));
+        let parse = |state, flags| activity_in(stat(state, flags).as_bytes());
+        assert_eq!(parse("R", 4_194_304), Some(Activity::Works(time_of(46))));
         assert_eq!(parse("S", 4_194_304), Some(Activity::Waits));
         assert_eq!(parse("R", 4_194_308), Some(Activity::Exits));
-        assert!(matches!(
-            Activity::of(std::process::id() as i32),
-            Some(Activity::Works(_) | Activity::Waits)
-        ));
-        assert_eq!(Activity::of(i32::MAX), None);
+        assert!(matches!(activity_of(std::process::id() as i32), Some(Activity::Works(_) | Activity::Waits)));
+        assert_eq!(activity_of(i32::MAX), None);
         // A process that has ended and is not collected.
         let mut ended = std::process::Command::new("true").spawn().unwrap();
-        while Activity::of(ended.id() as i32) != Some(Activity::Exits) {
+        while activity_of(ended.id() as i32) != Some(Activity::Exits) {
             std::thread::yield_now();
         }
         ended.wait().unwrap();

@@ -4,6 +4,8 @@ use std::ffi::CStr;
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use crate::system::activity::Activity;
+
 /// Facts about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessStat {
@@ -78,33 +80,20 @@ pub fn holders_of(_pipes: &[String]) -> Vec<i32> {
     Vec::new()
 }
 
-/// Present activity of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activity {
-    /// It has begun to exit.
-    Exits,
-    /// It computes. So far it has used this CPU time, in hundredths of a second.
-    Works(u64),
-    /// It waits for an event, or is stopped.
-    Waits,
-}
-
-impl Activity {
-    /// Returns what process `pid` does; `None` if the system does not say. Allocates nothing.
-    pub fn of(pid: i32) -> Option<Activity> {
-        /// `PROC_FLAG_INEXIT` of `<sys/proc_info.h>`.
-        const IN_EXIT: u32 = 4;
-        let basics = basics(pid).ok()?;
-        if basics.pbi_status == libc::SZOMB || basics.pbi_flags & IN_EXIT != 0 {
-            return Some(Activity::Exits);
-        }
-        // SAFETY: the structure has plain fields.
-        let task: libc::proc_taskinfo = unsafe { info(pid, libc::PROC_PIDTASKINFO) }.ok()?;
-        Some(match task.pti_numrunning {
-            0 => Activity::Waits,
-            _ => Activity::Works(cpu(&task).as_millis() as u64 / 10),
-        })
+/// Returns what process `pid` does; `None` if the system does not say. Allocates nothing.
+pub fn activity_of(pid: i32) -> Option<Activity> {
+    /// `PROC_FLAG_INEXIT` of `<sys/proc_info.h>`.
+    const IN_EXIT: u32 = 4;
+    let basics = basics(pid).ok()?;
+    if basics.pbi_status == libc::SZOMB || basics.pbi_flags & IN_EXIT != 0 {
+        return Some(Activity::Exits);
     }
+    // SAFETY: the structure has plain fields.
+    let task: libc::proc_taskinfo = unsafe { info(pid, libc::PROC_PIDTASKINFO) }.ok()?;
+    Some(match task.pti_numrunning {
+        0 => Activity::Waits,
+        _ => Activity::Works(cpu(&task)),
+    })
 }
 
 /// Returns the numbers of all processes.
