@@ -4,9 +4,10 @@
 //! process table that hangs stops only that thread. The end of the session waits for that start, and not for the
 //! command.
 
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::export::Output;
@@ -15,6 +16,7 @@ use crate::observe::event::{Direction, EndReason, Event, EventKind};
 use crate::record::live::{LiveState, NOTIFIED_EXTENSION};
 use crate::record::{Dropped, Record};
 use crate::relay::chunk::Moment;
+use crate::system::mutex::lock;
 use crate::system::thread::{self, Duty};
 use crate::system::{access, detached, files};
 
@@ -77,7 +79,7 @@ impl Notifier {
         self.last = Some(Instant::now());
         let (start, starting) = (Arc::clone(&self.start), Arc::clone(&self.starting));
         let change = |starting: &(Mutex<u32>, Condvar), by: i32| {
-            let mut number = starting.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut number = lock(&starting.0);
             *number = number.saturating_add_signed(by);
             starting.1.notify_all();
         };
@@ -99,9 +101,11 @@ impl Notifier {
 impl NotifyStart {
     /// Starts the command, unless one was started for this server within a minute.
     fn run(&self, occasion: Occasion) -> io::Result<()> {
-        if self.stamp.as_deref().is_some_and(|stamp| !is_due(stamp)) {
-            return Ok(());
-        }
+        let mut stamp = match self.stamp.as_deref().map(stamp_if_due) {
+            Some(Stamp::NotDue) => return Ok(()),
+            Some(Stamp::Due(file)) => Some(file),
+            Some(Stamp::Unusable) | None => None,
+        };
         let Occasion(event, text) = occasion;
         let summary = format!("{} {text}", self.server_name);
         let variable = |name: &str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
@@ -118,8 +122,22 @@ impl NotifyStart {
             environment.extend(detached::DESKTOP_VARIABLES.iter().filter_map(|name| variable(name)));
             command = detached::desktop(&summary);
         }
-        detached::start(&command, &environment, &path, LIMIT)
+        detached::start(&command, &environment, &path, LIMIT)?;
+        if let Some(file) = &mut stamp {
+            let _ = file.write_all(b"1");
+        }
+        Ok(())
     }
+}
+
+/// The time of the last notification about a server.
+enum Stamp {
+    /// It is less than a minute ago, or another spantap notifies at this moment.
+    NotDue,
+    /// It is longer ago. The file, which is locked while it is open, takes the time of the next one when it is written.
+    Due(File),
+    /// It cannot be known: each connection counts for itself.
+    Unusable,
 }
 
 /// Returns the program of `command`, and why it cannot be started and what to do, if so.
@@ -140,25 +158,18 @@ pub(crate) fn look_up(command: &[String]) -> (String, Option<(String, String)>) 
     (program, problem)
 }
 
-/// Returns true if the last notification about the server is older than a minute, and sets its time to now. Another
-/// spantap that does this at the same moment has the file locked.
-fn is_due(stamp: &Path) -> bool {
+fn stamp_if_due(stamp: &Path) -> Stamp {
     let open = || {
         files::make_private_folder(stamp.parent().unwrap_or(Path::new("/")))?;
         access::private_options().write(true).create(true).truncate(false).open(stamp)
     };
-    // Without the file each connection counts for itself.
-    let Ok(mut file) = open() else { return true };
-    if file.try_lock().is_err() {
-        return false;
+    let Ok(file) = open() else { return Stamp::Unusable };
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        return Stamp::NotDue;
     }
     let known = file.metadata().ok().filter(|metadata| metadata.len() > 0);
     let age = known.and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
-    let is_due = age.is_none_or(|age| age >= INTERVAL);
-    if is_due {
-        let _ = file.write_all(b"1");
-    }
-    is_due
+    if age.is_none_or(|age| age >= INTERVAL) { Stamp::Due(file) } else { Stamp::NotDue }
 }
 
 impl Output for Notifier {
@@ -196,7 +207,7 @@ impl Output for Notifier {
 
     fn finish_close(&mut self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now()).min(START_LIMIT);
-        let number = self.starting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = lock(&self.starting.0);
         let _ = self.starting.1.wait_timeout_while(number, left, |number| *number > 0);
     }
 }
@@ -217,5 +228,28 @@ mod tests {
         let (problem, way_out) = advice(&folder.path().join("gone"));
         assert!(problem.ends_with("is not a file"), "{problem}");
         assert_eq!(way_out, "correct the path in `notify`");
+    }
+
+    /// A command of the system that exists and ends at once.
+    const COMMAND: &[&str] = if cfg!(windows) { &["cmd.exe", "/c", "rem"] } else { &["true"] };
+
+    #[test]
+    fn a_notification_that_did_not_start_does_not_use_up_the_minute() {
+        let folder = tempfile::tempdir().unwrap();
+        let stamp = folder.path().join("server.notified");
+        let start = |command: &[&str]| NotifyStart {
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            server_name: "server".to_owned(),
+            stamp: Some(stamp.clone()),
+        };
+        assert!(start(&["no-program-has-this-name"]).run(DIED).is_err());
+        assert!(matches!(stamp_if_due(&stamp), Stamp::Due(_)));
+        start(COMMAND).run(DIED).unwrap();
+        assert!(matches!(stamp_if_due(&stamp), Stamp::NotDue));
+        // Another spantap notifies.
+        let other = folder.path().join("other.notified");
+        let held = stamp_if_due(&other);
+        assert!(matches!(held, Stamp::Due(_)));
+        assert!(matches!(stamp_if_due(&other), Stamp::NotDue));
     }
 }
