@@ -18,7 +18,8 @@ use windows_sys::Win32::Storage::FileSystem::{FILE_TYPE_PIPE, GetFileType};
 use windows_sys::Win32::System::Console::GetStdHandle;
 use windows_sys::Win32::System::IO::IO_STATUS_BLOCK;
 use windows_sys::Win32::System::Pipes::{
-    PIPE_NOWAIT, PIPE_READMODE_BYTE, PIPE_WAIT, PeekNamedPipe, SetNamedPipeHandleState,
+    GetNamedPipeHandleStateW, PIPE_NOWAIT, PIPE_READMODE_BYTE, PIPE_WAIT, PeekNamedPipe,
+    SetNamedPipeHandleState,
 };
 use windows_sys::Win32::System::Threading::{CreateEventW, INFINITE, WaitForSingleObject};
 
@@ -57,6 +58,15 @@ impl RawDescriptor {
             Some(number) => unsafe { GetStdHandle(number) },
             None => self.0 as HANDLE,
         }
+    }
+
+    /// Returns the number by which [`RawDescriptor::from_number`] makes this descriptor again.
+    pub(super) fn number(self) -> isize {
+        self.0
+    }
+
+    pub(super) fn from_number(number: isize) -> RawDescriptor {
+        RawDescriptor(number)
     }
 
     /// Returns the number of a standard handle for the system.
@@ -181,22 +191,30 @@ fn error(status: NTSTATUS) -> io::Error {
 
 /// Writes `bytes` in one call that does not wait, even if other programs have just filled the pipe. Returns false if
 /// the system did not take all of them. The pipe is one that does not wait only during the call, and nothing else
-/// writes to it meanwhile.
+/// writes to it meanwhile. After it the pipe has the mode from before, which other processes may have chosen.
 pub fn write_once(to: RawDescriptor, bytes: &[u8]) -> bool {
-    let is_pipe = to.is_pipe();
-    let set = |mode: u32| {
-        let mode = PIPE_READMODE_BYTE | mode;
-        // SAFETY: `mode` is a valid place through the call.
-        unsafe { SetNamedPipeHandleState(to.handle(), &mode, std::ptr::null(), std::ptr::null()) }
+    if !to.is_pipe() {
+        return write(to, bytes) == Ok(bytes.len());
+    }
+    // SAFETY: `mode` is a valid place through the call.
+    let set = |mode: u32| unsafe {
+        SetNamedPipeHandleState(to.handle(), &mode, std::ptr::null(), std::ptr::null())
     };
-    if is_pipe {
-        set(PIPE_NOWAIT);
-    }
+    let before = pipe_mode(to).unwrap_or(PIPE_READMODE_BYTE | PIPE_WAIT);
+    set(before | PIPE_NOWAIT);
     let written = write(to, bytes) == Ok(bytes.len());
-    if is_pipe {
-        set(PIPE_WAIT);
-    }
+    set(before);
     written
+}
+
+/// Returns how a pipe waits and how it is read; `None` if this handle may not ask.
+fn pipe_mode(pipe: RawDescriptor) -> Option<u32> {
+    let (mut mode, nothing) = (0, std::ptr::null_mut());
+    // SAFETY: `mode` is a valid place for the result, and nothing else is asked for.
+    let found = unsafe {
+        GetNamedPipeHandleStateW(pipe.handle(), &mut mode, nothing, nothing, nothing, std::ptr::null_mut(), 0)
+    };
+    (found != 0).then_some(mode)
 }
 
 /// Waits for bytes or the end of the stream, for at most `time`. Returns false if the time passed. Bytes of anything but

@@ -3,10 +3,12 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::windows::io::AsRawHandle;
 use std::os::windows::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
 use windows_sys::Win32::System::Threading::{
     CREATE_BREAKAWAY_FROM_JOB, CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW,
@@ -50,20 +52,13 @@ pub fn start(argv: &[String], environment: &[String], path: &str, limit: Duratio
     command.envs(environment.iter().filter_map(|variable| variable.split_once('=')));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let flags = CREATE_NO_WINDOW | CREATE_NEW_PROCESS_GROUP;
-    let started = match command.creation_flags(flags | CREATE_BREAKAWAY_FROM_JOB).spawn() {
-        // A job of the host may forbid it.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            command.creation_flags(flags).spawn()
-        }
-        started => started,
-    };
-    let child = started?;
-    let job = Job::new(true)?;
+    // The guard waits for the command, so that none is started without one.
+    let (to_guard, started) = sync_channel::<Child>(1);
+    let job = Job::lasting()?;
     let guard = move || {
-        let mut child = child;
-        use std::os::windows::io::AsRawHandle;
+        let Ok(mut child) = started.recv() else { return };
         let is_bound = job.add(child.as_raw_handle()).is_ok();
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         while child.try_wait().is_ok_and(|ended| ended.is_none()) {
             if begin.elapsed() >= limit {
                 match is_bound {
@@ -74,7 +69,16 @@ pub fn start(argv: &[String], environment: &[String], path: &str, limit: Duratio
             std::thread::sleep(Duration::from_millis(50));
         }
     };
-    thread::spawn_with_stack(Duty::Guard, "guard", STACK, guard).map(drop)
+    thread::spawn_with_stack(Duty::Guard, "guard", STACK, guard)?;
+    let child = match command.creation_flags(flags | CREATE_BREAKAWAY_FROM_JOB).spawn() {
+        // A job of the host may forbid it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            command.creation_flags(flags).spawn()?
+        }
+        started => started?,
+    };
+    let _ = to_guard.send(child);
+    Ok(())
 }
 
 /// Returns true if `program` is a path rather than a name that is searched in folders.

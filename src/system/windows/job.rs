@@ -12,23 +12,29 @@ use windows_sys::Win32::System::JobObjects::{
 };
 use windows_sys::Win32::System::Threading::GetCurrentProcess;
 
-/// A job. The system kills its processes when the last handle of it is closed.
+/// A job. Its processes can be killed together.
 pub(super) struct Job(OwnedHandle);
 
 /// The job of this process and everything that it starts, while the server runs.
 static OWN: OnceLock<Option<Job>> = OnceLock::new();
 
 impl Job {
-    /// Makes a job. If `lets_go`, a process in it may start others outside of it, when it asks to.
-    pub(super) fn new(lets_go: bool) -> io::Result<Job> {
+    /// Makes a job whose processes live on when its last handle is closed.
+    pub(super) fn lasting() -> io::Result<Job> {
         // SAFETY: a plain call. Nothing else owns the new handle.
-        let job = unsafe {
+        unsafe {
             let job = CreateJobObjectW(std::ptr::null(), std::ptr::null());
-            if job.is_null() {
-                return Err(io::Error::last_os_error());
+            match job.is_null() {
+                true => Err(io::Error::last_os_error()),
+                false => Ok(Job(OwnedHandle::from_raw_handle(job))),
             }
-            Job(OwnedHandle::from_raw_handle(job))
-        };
+        }
+    }
+
+    /// Makes a job whose processes the system kills when its last handle is closed. If `lets_go`, a process in it may
+    /// start others outside of it, when it asks to.
+    pub(super) fn new(lets_go: bool) -> io::Result<Job> {
+        let job = Job::lasting()?;
         let breakaway = if lets_go { JOB_OBJECT_LIMIT_BREAKAWAY_OK } else { 0 };
         job.limit(JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | breakaway)?;
         Ok(job)

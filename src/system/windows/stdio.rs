@@ -3,9 +3,10 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::windows::io::{BorrowedHandle, FromRawHandle, IntoRawHandle, OwnedHandle};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicIsize, AtomicU8, Ordering};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use windows_sys::Wdk::Storage::FileSystem::{
     FILE_PIPE_LOCAL_INFORMATION, FilePipeLocalInformation, NtQueryInformationFile,
@@ -114,27 +115,54 @@ pub fn has_peer(descriptor: RawDescriptor) -> bool {
     descriptor.is_pipe()
 }
 
-/// A thread waits for an answer of [`has_lost_peer`].
-static IS_ASKING: AtomicBool = AtomicBool::new(false);
+/// The thread that asks the system about the other end of a pipe, and the thread that waits for the answer.
+static ASKING: OnceLock<[Thread; 2]> = OnceLock::new();
+/// The pipe that it is to ask about.
+static PIPE: AtomicIsize = AtomicIsize::new(0);
+/// State of the other end of that pipe, as far as it is known.
+static PEER: AtomicU8 = AtomicU8::new(IS_THERE);
+const IS_THERE: u8 = 0;
+const IS_GONE: u8 = 1;
+/// The system has not answered yet.
+const IS_ASKED_FOR: u8 = 2;
+
+/// Starts the thread that [`has_lost_peer`] needs. The calling thread is the one that will ask.
+///
+/// # Errors
+/// If the system refuses a thread.
+pub fn prepare_for_lost_peers() -> io::Result<()> {
+    const STACK: usize = 64 << 10;
+    let ask = || loop {
+        if PEER.load(Ordering::Acquire) == IS_ASKED_FOR {
+            let is_there = is_open(RawDescriptor::from_number(PIPE.load(Ordering::Relaxed)));
+            PEER.store(if is_there { IS_THERE } else { IS_GONE }, Ordering::Release);
+            ASKING.get().into_iter().for_each(|[_, waiting]| waiting.unpark());
+        }
+        std::thread::park();
+    };
+    let asking = thread::spawn_with_stack(Duty::Relay, "peer", STACK, ask)?;
+    let _ = ASKING.set([asking, std::thread::current()]);
+    Ok(())
+}
 
 /// Returns true if the other end of a pipe is closed. The system does not answer while a pump writes to the pipe and
-/// waits for room. Its reader then exists, so the answer is waited for only shortly.
+/// waits for room. Its reader then exists, so the answer is waited for only shortly. Allocates nothing.
 pub fn has_lost_peer(pipe: RawDescriptor) -> bool {
     const PATIENCE: Duration = Duration::from_millis(50);
-    const STACK: usize = 64 << 10;
-    if IS_ASKING.swap(true, Ordering::AcqRel) {
+    let Some([asking, _]) = ASKING.get() else { return false };
+    if PEER.load(Ordering::Acquire) == IS_ASKED_FOR {
         return false;
     }
-    let (tell, told) = sync_channel(1);
-    let ask = move || {
-        let _ = tell.send(is_open(pipe));
-        IS_ASKING.store(false, Ordering::Release);
-    };
-    if thread::spawn_with_stack(Duty::Relay, "peer", STACK, ask).is_err() {
-        IS_ASKING.store(false, Ordering::Release);
-        return false;
+    PIPE.store(pipe.number(), Ordering::Relaxed);
+    PEER.store(IS_ASKED_FOR, Ordering::Release);
+    asking.unpark();
+    let begin = Instant::now();
+    loop {
+        match (PEER.load(Ordering::Acquire), PATIENCE.checked_sub(begin.elapsed())) {
+            (IS_ASKED_FOR, Some(left)) => std::thread::park_timeout(left),
+            (answer, _) => return answer == IS_GONE,
+        }
     }
-    told.recv_timeout(PATIENCE) == Ok(false)
 }
 
 fn is_open(pipe: RawDescriptor) -> bool {
