@@ -16,13 +16,13 @@ pub mod line_editor;
 pub mod pump;
 pub mod ring;
 
+use crate::system::activity::Activity;
 use crate::system::clock::{Moment, now};
 use crate::system::descriptor::{self, OwnedDescriptor, RawDescriptor};
 use crate::system::process;
-use crate::system::processes::Activity;
 use crate::system::server::{ExitStatus, SpawnError, StartedServer, TraceEnv};
 use crate::system::signals::{self, MainThread, SignalMask, Woken};
-use crate::system::{allocator, memory, stdio};
+use crate::system::{allocator, memory, processes, stdio};
 use chunk::Stream;
 use editing_pump::EditingPump;
 use line_editor::LineEditor;
@@ -53,8 +53,8 @@ const HURRY: Duration = Duration::from_millis(250);
 /// Interval of the check whether a server that has closed its stderr goes on. If the system does not say what the
 /// server does, it goes on after this time.
 const STDERR_GRACE: Duration = Duration::from_millis(20);
-/// CPU time, in clock ticks, with which a server goes on that has closed its stderr. A program that exits needs less.
-const GOES_ON: u64 = 5;
+/// CPU time with which a server goes on that has closed its stderr. A program that exits needs less.
+const GOES_ON: Duration = Duration::from_millis(50);
 /// Interval of the check whether the host still lives, once stdin has ended.
 const HOST_CHECK: Duration = Duration::from_secs(1);
 /// Default of [`RelayOptions::orphan_grace`].
@@ -65,20 +65,25 @@ pub struct Relay {
     pub pid: i32,
     /// Time at which the server process was started.
     pub spawned: Moment,
-    pumps: [Arc<PumpState>; 3],
-    outputs: [OutputStream; 2],
+    stdin: RelayedStream,
+    stdout: OutputStream,
+    stderr: OutputStream,
     host: i32,
     orphan_grace: Duration,
     /// The host's stdout and stderr are one stream.
     pub outputs_are_one: bool,
     stderr_closed: bool,
-    rings: [Arc<Ring>; 3],
+}
+
+/// The pump of a stream, and the ring to which it publishes.
+struct RelayedStream {
+    pump: Arc<PumpState>,
+    ring: Arc<Ring>,
 }
 
 /// State of the server's stdout or stderr that the end of the session needs.
 struct OutputStream {
-    pump: Arc<PumpState>,
-    ring: Arc<Ring>,
+    relayed: RelayedStream,
     /// The server's pipe and the host's stream. The pump owns them and closes them at its end. A number that
     /// is reused after that is only queried, never read or written.
     from: RawDescriptor,
@@ -138,21 +143,17 @@ impl Relay {
         // The same holds without a process, a thread or a descriptor for it.
         let forked = process::fork(command, trace_env, &host_mask)?;
         let main = MainThread::this();
-        let pumps = [(); 3].map(|()| PumpState::new(options.when_full, help.clone(), move || main.wake()));
-        let rings = [&stdin_in, &stdout_in, &stderr_in].map(|end| Arc::clone(end.ring()));
-        let pump =
-            |producer, state| Pump::new(producer, Arc::clone(state), pump::run).map_err(SpawnError::Own);
-        let stdin_pump = match editing {
-            None => pump(stdin_in, &pumps[0])?,
-            Some(editing) => {
-                let run = |from, to, producer, state: &_| editing.run(from, to, producer, state);
-                Pump::new(stdin_in, Arc::clone(&pumps[0]), run).map_err(SpawnError::Own)?
-            }
+        let relayed = |producer: &Producer| RelayedStream {
+            pump: PumpState::new(options.when_full, help.clone(), move || main.wake()),
+            ring: Arc::clone(producer.ring()),
         };
-        let stdout_pump = pump(stdout_in, &pumps[1])?;
-        let stderr_pump = pump(stderr_in, &pumps[2])?;
-        let (stdout, stderr) = take_outputs().map_err(SpawnError::Own)?;
-        let outputs_are_one = matches!(stderr, Descriptor::Owned(_));
+        let [stdin, stdout, stderr] = [&stdin_in, &stdout_in, &stderr_in].map(relayed);
+        let stdin_pump = stdin.start_pump(stdin_in, editing)?;
+        let stdout_pump = stdout.start_pump(stdout_in, None)?;
+        let stderr_pump = stderr.start_pump(stderr_in, None)?;
+        stdio::prepare_for_lost_peers().map_err(SpawnError::Own)?;
+        let (to_stdout, to_stderr) = take_outputs().map_err(SpawnError::Own)?;
+        let outputs_are_one = matches!(to_stderr, Descriptor::Owned(_));
         allocator::keep_slack();
 
         let StartedServer { pid, stdin: to_server, stdout: from_server, stderr: errors } = forked.exec()?;
@@ -162,56 +163,51 @@ impl Relay {
             stdio::silence(descriptor::STDOUT);
             stdio::silence(descriptor::STDERR);
         }
-        let output = |number: usize, from: RawDescriptor, to: RawDescriptor| {
-            let (pump, ring) = (Arc::clone(&pumps[number]), Arc::clone(&rings[number]));
-            OutputStream { pump, ring, from, to, has_peer: stdio::has_peer(to) }
-        };
-        let outputs = [
-            output(1, descriptor::raw(&from_server), descriptor::raw(&stdout)),
-            output(2, descriptor::raw(&errors), stderr.raw()),
-        ];
+        let stdout = stdout.into_output(&from_server, descriptor::raw(&to_stdout));
+        let stderr = stderr.into_output(&errors, to_stderr.raw());
         stdin_pump.start(Descriptor::Standard(descriptor::STDIN), Descriptor::Owned(to_server));
-        stdout_pump.start(Descriptor::Owned(from_server), Descriptor::Owned(stdout));
-        stderr_pump.start(Descriptor::Owned(errors), stderr);
+        stdout_pump.start(Descriptor::Owned(from_server), Descriptor::Owned(to_stdout));
+        stderr_pump.start(Descriptor::Owned(errors), to_stderr);
         let (orphan_grace, stderr_closed) = (options.orphan_grace, outputs_are_one);
         let relay =
-            Relay { pid, spawned, pumps, outputs, host, orphan_grace, outputs_are_one, stderr_closed, rings };
+            Relay { pid, spawned, stdin, stdout, stderr, host, orphan_grace, outputs_are_one, stderr_closed };
         Ok((relay, readers))
+    }
+
+    /// The streams: stdin, stdout and stderr of the server.
+    fn streams(&self) -> [&RelayedStream; 3] {
+        [&self.stdin, &self.stdout.relayed, &self.stderr.relayed]
     }
 
     /// Bytes that were read and not observed, once an observer has stopped.
     pub fn not_observed(&self) -> u64 {
-        self.rings.iter().map(|ring| ring.not_taken()).sum()
+        self.streams().iter().map(|stream| stream.ring.not_taken()).sum()
     }
 
     /// Changes what the pumps do when a ring is full, for a setting that becomes known after the start.
     pub fn set_when_full(&self, when_full: WhenFull) {
-        self.pumps.iter().for_each(|pump| pump.set_when_full(when_full));
+        self.streams().iter().for_each(|stream| stream.pump.set_when_full(when_full));
     }
 
     /// Forwards signals until the server has ended and its bytes have been written onward. Returns how the
     /// server ended.
     pub fn wait(&mut self) -> ServerExit {
-        let mut asked = false;
-        // Other signals are not shutdown requests but may still kill the server.
-        let mut forwarded = 0_u128;
+        let mut requests = Requests::default();
         let mut orphan = Orphan::default();
-        // Job control asked for a stop. spantap stops only after the server has, because the server may refuse.
-        let mut stopping = false;
-        let mut stderr_ended: Option<StderrEnd> = None;
+        let mut stderr_end: Option<StderrEnd> = None;
         loop {
-            let [stdin_ended, _, errors_ended] =
-                [0, 1, 2].map(|stream: usize| self.pumps[stream].has_ended());
-            if errors_ended
+            let stdin_ended = self.stdin.pump.has_ended();
+            let stderr_ended = self.stderr.relayed.pump.has_ended();
+            if stderr_ended
                 && !self.stderr_closed
-                && stderr_ended.get_or_insert_with(|| StderrEnd::of(self.pid)).server_goes_on()
+                && stderr_end.get_or_insert_with(|| StderrEnd::of(self.pid)).server_goes_on()
             {
                 self.close_stderr();
             }
             if stdin_ended && process::parent() != self.host && self.has_no_reader() {
                 orphan.check(self.pid, self.orphan_grace);
             }
-            let timeout = match (errors_ended && !self.stderr_closed, stdin_ended) {
+            let timeout = match (stderr_ended && !self.stderr_closed, stdin_ended) {
                 (true, _) => Some(STDERR_GRACE),
                 (false, true) => Some(HOST_CHECK.min(self.orphan_grace)),
                 (false, false) => None,
@@ -219,14 +215,12 @@ impl Relay {
             let woken = signals::wait(timeout);
             match woken {
                 Woken::Forward(signal) => {
-                    asked |= signals::asks_to_leave(signal);
-                    forwarded |= 1 << signal;
-                    stopping = (stopping || signals::asks_to_stop(signal)) && !signals::asks_to_go_on(signal);
+                    requests.note(signal);
+                    requests.forwarded |= 1 << signal;
                     process::send(self.pid, signal);
                 }
                 Woken::Kernel(signal) => {
-                    asked |= signals::asks_to_leave(signal);
-                    stopping = (stopping || signals::asks_to_stop(signal)) && !signals::asks_to_go_on(signal);
+                    requests.note(signal);
                     if signals::is_for_the_leader(signal) {
                         process::send(self.pid, signal);
                     }
@@ -236,16 +230,14 @@ impl Relay {
             if woken.asks_to_look()
                 && let Some(status) = process::reap(self.pid)
             {
-                let of_a_forwarded =
-                    matches!(status, ExitStatus::Killed(signal) if forwarded >> signal & 1 == 1);
-                let by_signal = asked || of_a_forwarded;
-                let asked = by_signal || self.input_ended_first();
+                let ended_by_signal = requests.explain(status);
+                let asked = ended_by_signal || self.input_ended_first();
                 let at = now();
-                let hurried = self.drain(if by_signal { &LEFTOVERS_WHEN_ASKED } else { &LEFTOVERS });
+                let hurried = self.drain(if ended_by_signal { &LEFTOVERS_WHEN_ASKED } else { &LEFTOVERS });
                 return ServerExit { status, asked, hurried, at };
             }
-            if stopping && process::has_stopped(self.pid) {
-                stopping = false;
+            if requests.to_stop && process::has_stopped(self.pid) {
+                requests.to_stop = false;
                 signals::stop_self();
             }
         }
@@ -256,41 +248,11 @@ impl Relay {
     fn drain(&self, leftovers: &Leftovers) -> bool {
         let ended = now();
         let mut hurried_at: Option<Moment> = None;
-        let mut owed = [(); 2].map(|()| Owed { bytes: 0, forwarded: 0, moved: ended, fits: None });
+        let [mut stdout, mut stderr] = [(); 2].map(|()| Owed::since(ended));
         loop {
-            let mut waited_for = false;
-            for (number, output) in self.outputs.iter().enumerate() {
-                if output.pump.has_ended() {
-                    continue;
-                }
-                let OutputStream { ring, from, to, .. } = output;
-                let since_end = now().since(ended);
-                // The sum is taken more than once, because a pump may hold bytes that are in neither part.
-                let owed = &mut owed[number];
-                if since_end < SLOW_HOST {
-                    owed.bytes = ring.bytes() + stdio::waiting(*from);
-                }
-                let forwarded = ring.forwarded();
-                if forwarded > std::mem::replace(&mut owed.forwarded, forwarded) {
-                    owed.moved = now();
-                }
-                if forwarded >= owed.bytes {
-                    let silence = now().since(ring.last_read().max(ended));
-                    waited_for |=
-                        hurried_at.is_none() && silence < leftovers.silence && since_end < leftovers.limit;
-                } else {
-                    if since_end >= SLOW_HOST {
-                        let rest = || stdio::waiting(*from) + 2 * ring::MAX_READ as u64;
-                        owed.fits.get_or_insert_with(|| stdio::widen(*to, rest()));
-                    }
-                    let is_unread = ring.stream() == Stream::Stderr
-                        && owed.fits == Some(false)
-                        && !stdio::is_terminal(*to)
-                        && now().since(owed.moved) >= UNREAD_STDERR;
-                    waited_for |= !is_unread && hurried_at.is_none_or(|at| now().since(at) < HURRY);
-                }
-            }
-            if !waited_for {
+            let waits_for_stdout = stdout.is_waited_for(&self.stdout, leftovers, hurried_at);
+            let waits_for_stderr = stderr.is_waited_for(&self.stderr, leftovers, hurried_at);
+            if !waits_for_stdout && !waits_for_stderr {
                 return hurried_at.is_some();
             }
             // The pumps wake this thread at their end. The server is gone, so signals are not forwarded.
@@ -306,7 +268,7 @@ impl Relay {
     /// Returns true if the server's input ended before its output, or so long after it that the server had
     /// only closed its output. Otherwise the host closed the input because the server had ended.
     fn input_ended_first(&self) -> bool {
-        match (self.pumps[0].ended_at(), self.pumps[1].ended_at()) {
+        match (self.stdin.pump.ended_at(), self.stdout.relayed.pump.ended_at()) {
             (Some(input), Some(output)) => input < output || input.since(output) > LEFTOVERS.limit,
             (input, _) => input.is_some(),
         }
@@ -316,7 +278,7 @@ impl Relay {
     /// behind. A file, a device or a terminal has no other end, and an output that the server closed itself
     /// says nothing about the host.
     fn has_no_reader(&self) -> bool {
-        let OutputStream { pump, to, has_peer, .. } = &self.outputs[0];
+        let OutputStream { relayed: RelayedStream { pump, .. }, to, has_peer, .. } = &self.stdout;
         let write_failed = pump.has_ended() && pump.ended_at().is_none();
         *has_peer && (write_failed || (!pump.has_ended() && stdio::has_lost_peer(*to)))
     }
@@ -326,6 +288,24 @@ impl Relay {
         self.stderr_closed = true;
         stdio::silence(descriptor::STDERR);
         stdio::silence(descriptor::STDOUT);
+    }
+}
+
+impl RelayedStream {
+    /// Starts the pump, which waits for its two descriptors.
+    fn start_pump(&self, producer: Producer, editing: Option<EditingPump>) -> Result<Pump, SpawnError> {
+        let state = Arc::clone(&self.pump);
+        let pump = match editing {
+            None => Pump::new(producer, state, pump::run),
+            Some(editing) => Pump::new(producer, state, |from, to, producer, state| {
+                editing.run(from, to, producer, state);
+            }),
+        };
+        pump.map_err(SpawnError::Own)
+    }
+
+    fn into_output(self, from: &OwnedDescriptor, to: RawDescriptor) -> OutputStream {
+        OutputStream { relayed: self, from: descriptor::raw(from), to, has_peer: stdio::has_peer(to) }
     }
 }
 
@@ -361,8 +341,34 @@ fn take_outputs() -> io::Result<(OwnedDescriptor, Descriptor)> {
     Ok((stdio::take_stdout()?, stderr))
 }
 
+/// Requests of the signals that came while the server ran.
+#[derive(Default)]
+struct Requests {
+    /// The server is asked to leave.
+    to_leave: bool,
+    /// Job control asks for a stop. spantap stops only after the server has, because the server may refuse.
+    to_stop: bool,
+    /// Signals that were forwarded, as bits. Those that ask for nothing may still kill the server.
+    forwarded: u128,
+}
+
+impl Requests {
+    fn note(&mut self, signal: i32) {
+        self.to_leave |= signals::asks_to_leave(signal);
+        self.to_stop = (self.to_stop || signals::asks_to_stop(signal)) && !signals::asks_to_go_on(signal);
+    }
+
+    /// Returns true if a signal asked for an end with this status: it asked the server to leave, or was forwarded and
+    /// killed it.
+    fn explain(&self, status: ExitStatus) -> bool {
+        self.to_leave || matches!(status, ExitStatus::Killed(signal) if self.forwarded >> signal & 1 == 1)
+    }
+}
+
 /// Rest of one stream that the host is still to get after the server's end.
 struct Owed {
+    /// Time of the server's end.
+    ended: Moment,
     /// Bytes that the server itself had written.
     bytes: u64,
     forwarded: u64,
@@ -370,6 +376,48 @@ struct Owed {
     moved: Moment,
     /// True if the host's pipe could be enlarged for the rest; `None` as long as that has not been tried.
     fits: Option<bool>,
+}
+
+impl Owed {
+    fn since(ended: Moment) -> Owed {
+        Owed { ended, bytes: 0, forwarded: 0, moved: ended, fits: None }
+    }
+
+    /// Looks at the stream. Returns true if spantap waits for its rest, or for more bytes of the processes that hold its
+    /// pipe. A signal asked spantap to exit at `hurried_at`.
+    fn is_waited_for(
+        &mut self,
+        output: &OutputStream,
+        leftovers: &Leftovers,
+        hurried_at: Option<Moment>,
+    ) -> bool {
+        let OutputStream { relayed: RelayedStream { pump, ring }, from, to, .. } = output;
+        if pump.has_ended() {
+            return false;
+        }
+        let since_end = now().since(self.ended);
+        // The sum is taken more than once, because a pump may hold bytes that are in neither part.
+        if since_end < SLOW_HOST {
+            self.bytes = ring.bytes() + stdio::waiting(*from);
+        }
+        let forwarded = ring.forwarded();
+        if forwarded > std::mem::replace(&mut self.forwarded, forwarded) {
+            self.moved = now();
+        }
+        if forwarded >= self.bytes {
+            let silence = now().since(ring.last_read().max(self.ended));
+            return hurried_at.is_none() && silence < leftovers.silence && since_end < leftovers.limit;
+        }
+        if since_end >= SLOW_HOST {
+            let rest = || stdio::waiting(*from) + 2 * ring::MAX_READ as u64;
+            self.fits.get_or_insert_with(|| stdio::widen(*to, rest()));
+        }
+        let is_unread = ring.stream() == Stream::Stderr
+            && self.fits == Some(false)
+            && !stdio::is_terminal(*to)
+            && now().since(self.moved) >= UNREAD_STDERR;
+        !is_unread && hurried_at.is_none_or(|at| now().since(at) < HURRY)
+    }
 }
 
 /// How the server ended.
@@ -389,8 +437,8 @@ pub struct ServerExit {
 struct StderrEnd {
     pid: i32,
     at: Moment,
-    /// CPU time of the server at the end of its stderr, in clock ticks.
-    cpu: Option<u64>,
+    /// CPU time of the server at the end of its stderr.
+    cpu: Option<Duration>,
 }
 
 impl StderrEnd {
@@ -400,7 +448,7 @@ impl StderrEnd {
 
     /// Returns true if the server closed its stderr and does something else than exit.
     fn server_goes_on(&mut self) -> bool {
-        match Activity::of(self.pid) {
+        match processes::activity_of(self.pid) {
             Some(Activity::Exits) => false,
             Some(Activity::Waits) => true,
             Some(Activity::Works(cpu)) => cpu >= *self.cpu.get_or_insert(cpu) + GOES_ON,

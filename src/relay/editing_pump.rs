@@ -6,6 +6,7 @@
 
 use std::collections::TryReserveError;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -117,8 +118,21 @@ impl EditingPump {
 
     /// Edits and writes the lines that are complete after `len` more bytes, and holds the rest.
     fn take(&mut self, len: usize, sinks: &mut Sinks<'_>) -> io::Result<()> {
-        let oldest = if self.held > 0 { self.held_since } else { self.read_at };
         let end = self.held + len;
+        let (mut whole, copied) = self.edit_lines(end, sinks)?;
+        if whole < end && (self.is_passing || end - whole > MAX_LINE) {
+            if !std::mem::replace(&mut self.is_passing, true) {
+                self.editor.passes(UnreadLine::TooLong);
+            }
+            sinks.publish(&self.input[whole..end], None, self.read_at);
+            whole = end;
+        }
+        self.write(copied..whole, end, sinks)
+    }
+
+    /// Edits the lines that are complete in the first `end` bytes of the input, and gives them to the observer. Returns
+    /// the number of bytes of these lines, and how many of them are in the output or were written.
+    fn edit_lines(&mut self, end: usize, sinks: &mut Sinks<'_>) -> io::Result<(usize, usize)> {
         self.output.clear();
         // Bytes of the input that are whole lines, that the observer has got, and that are in the output.
         let (mut whole, mut published, mut copied) = (0, 0, 0);
@@ -150,13 +164,14 @@ impl EditingPump {
                 copied = start + at;
             }
         }
-        if whole < end && (self.is_passing || end - whole > MAX_LINE) {
-            if !std::mem::replace(&mut self.is_passing, true) {
-                self.editor.passes(UnreadLine::TooLong);
-            }
-            whole = end;
-        }
         sinks.publish(&self.input[published..whole], None, self.read_at);
+        Ok((whole, copied))
+    }
+
+    /// Writes the output and the bytes `rest` of the input, and holds the bytes after them, up to `end`.
+    fn write(&mut self, rest: Range<usize>, end: usize, sinks: &mut Sinks<'_>) -> io::Result<()> {
+        let whole = rest.end;
+        let oldest = if self.held > 0 { self.held_since } else { self.read_at };
         if self.held == 0 || whole > 0 {
             self.patience = HOLD;
         }
@@ -166,9 +181,9 @@ impl EditingPump {
             return Ok(());
         }
         let bytes = match self.output.is_empty() {
-            true => &self.input[copied..whole],
+            true => &self.input[rest],
             false => {
-                self.output.extend_from_slice(&self.input[copied..whole]);
+                self.output.extend_from_slice(&self.input[rest]);
                 &self.output
             }
         };

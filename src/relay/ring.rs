@@ -33,7 +33,7 @@ use std::sync::{
 
 use crate::relay::chunk::{Chunk, Gap, LineMark, Moment, Stream};
 use crate::system::clock;
-use crate::system::memory::Mapping;
+use crate::system::mapping::Mapping;
 
 /// The most that one `read(2)` takes: a pipe's default size, and what fits into a core's cache.
 pub const MAX_READ: usize = 64 << 10;
@@ -252,7 +252,7 @@ struct LostBytes {
 /// Target of the next `read(2)`.
 pub enum Room {
     /// The ring: the bytes will be observed.
-    Ring(usize),
+    Ring,
     /// The pump's own buffer: the bytes will be counted only.
     Full,
 }
@@ -295,7 +295,7 @@ impl Producer {
             return Room::Full;
         }
         self.reserved = room(self.here).min(MAX_READ);
-        Room::Ring(self.reserved)
+        Room::Ring
     }
 
     /// Begins another segment. Returns `false` if the consumer still needs all of them, or if the system has no memory
@@ -330,7 +330,7 @@ impl Producer {
     #[inline(always)]
     pub fn buffer(&mut self, room: &Room) -> &mut [u8] {
         match *room {
-            Room::Ring(_) => {
+            Room::Ring => {
                 let (start, len) = (self.here.address() + HEADER, self.reserved);
                 self.ring.fills(start..start + len);
                 // SAFETY: `reserve` checked that these bytes are within a segment of the producer, beyond what
@@ -352,7 +352,7 @@ impl Producer {
         self.ring.last_read.store(read_at.0, Ordering::Relaxed);
         self.ring.bytes.store(self.ring.bytes.load(Ordering::Relaxed) + len as u64, Ordering::Relaxed);
         match room {
-            Room::Ring(_) => {
+            Room::Ring => {
                 assert!(len <= self.reserved, "more was read than there was room for");
                 self.reserved = 0;
                 let start = self.here.address() + HEADER;
@@ -393,7 +393,7 @@ impl Producer {
         mark: Option<LineMark>,
         read_at: Moment,
     ) -> usize {
-        if mark.is_some() && self.gap.is_some() && matches!(room, Room::Ring(_)) {
+        if mark.is_some() && self.gap.is_some() && matches!(room, Room::Ring) {
             // A header has room for a mark or for the lost bytes.
             self.publish(&room, 0, read_at);
             room = self.reserve();
@@ -402,7 +402,7 @@ impl Producer {
         let len = bytes.len().min(buffer.len());
         buffer[..len].copy_from_slice(&bytes[..len]);
         match (&room, mark) {
-            (Room::Ring(_), Some(LineMark { span, trace })) => {
+            (Room::Ring, Some(LineMark { span, trace })) => {
                 self.ring.last_read.store(read_at.0, Ordering::Relaxed);
                 let read = self.ring.bytes.load(Ordering::Relaxed) + len as u64;
                 self.ring.bytes.store(read, Ordering::Relaxed);
