@@ -153,7 +153,13 @@ pub(super) fn write_without_waiting(fd: RawFd, bytes: &[u8]) -> Option<bool> {
     if count >= 0 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
         return Some(usize::try_from(count) == Ok(bytes.len()));
     }
-    // Older systems cannot do this, and no system on terminals.
+    // Older systems cannot do this, and no system on terminals. A socket cannot be opened again.
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the bytes are valid for reading, and the system only reads them.
+    let count = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+    if count >= 0 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
+        return Some(usize::try_from(count) == Ok(bytes.len()));
+    }
     let mut path = [0; 32];
     let mut rest = &mut path[..];
     let _ = write!(rest, "/proc/self/fd/{fd}");
