@@ -32,6 +32,7 @@ pub const DEFECTS: &[(&str, &str, &str)] = &[
     ),
     ("one-thread-for-outputs", "apart/flooded-stderr", "reading stdout: nothing for"),
     ("swallows-signals", "signals/each-exactly-once", "signal 1: the server does not say `signal`"),
+    ("swallows-signals", "signals/each-fault-exactly-once", "the server does not say `signal`"),
     ("leaves-orphans", "orphans/killed-wrapper", "the server goes with its wrapper: not within"),
     ("waits-for-grandchildren", "ends/grandchild-holds-the-pipes", "nothing for"),
     ("sets-nonblocking", "start/descriptors-stay-blocking", "O_NONBLOCK on the host's pipe"),

@@ -15,6 +15,8 @@ mod matrix;
 mod requests;
 mod streams;
 
+#[cfg(target_os = "linux")]
+mod linux;
 #[cfg(unix)]
 mod process;
 #[cfg(unix)]
@@ -52,6 +54,8 @@ type Case = fn(&Rig) -> Verdict;
 /// All cases, single ones first, then the lifecycle table.
 pub fn cases() -> Vec<NamedCase> {
     let single = ALL.iter().chain(system::CASES);
+    #[cfg(target_os = "linux")]
+    let single = single.chain(linux::CASES);
     let mut all: Vec<NamedCase> = single.map(|(name, case)| NamedCase::new(*name, case)).collect();
     all.extend(matrix::cases());
     all

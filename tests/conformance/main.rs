@@ -1,8 +1,8 @@
 //! Tests any wrapper of stdio servers for the promises of transparency.
 //!
-//! `cargo test --test conformance` tests spantap and, for reference, no wrapper at all (on Unix `env`), which must
-//! keep all promises; on Unix also relays with one defect each, which it must reject. `cargo test --test conformance -- --wrapper 'COMMAND …'` tests another
-//! wrapper. See README.md beside this file.
+//! `cargo test --test conformance` tests spantap and, for reference, `env` (on Windows no wrapper at all), which must
+//! keep all promises; on Linux also relays with one defect each, which it must reject. `cargo test --test conformance --
+//! --wrapper 'COMMAND …'` tests another wrapper. See README.md beside this file.
 #![allow(clippy::print_stdout, reason = "a test runner prints its result")]
 
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod broken;
 mod cases;
 mod noise;
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         if let Some(role) = first.strip_prefix("role:") {
             std::process::exit(server::play(role, &arguments[1..]));
         }
-        #[cfg(unix)]
+        #[cfg(target_os = "linux")]
         if let Some(defect) = first.strip_prefix("broken:") {
             if !matches!(defect, "none" | "outlives-its-host") {
                 sys::die_with_parent();
@@ -88,7 +88,6 @@ fn keeps_all_with(who: &str, rig: Rig) -> Vec<Test> {
 /// counts the minute between two notifications for itself, so the command runs in each case.
 #[cfg(unix)]
 fn with_notify() -> Vec<Test> {
-    let spantap = || [env!("CARGO_BIN_EXE_spantap"), "--"].map(OsString::from).to_vec();
     let this = std::env::current_exe().unwrap_or_default();
     let endings = ["status/", "copy/", "matrix/server-", "matrix/death-by"];
     let mut tests = Vec::new();
@@ -97,7 +96,7 @@ fn with_notify() -> Vec<Test> {
         ("is missing", "'/nonexistent/program'".to_owned()),
         ("is not executable", "'/etc/passwd'".to_owned()),
     ] {
-        let rig = Rig::new(spantap());
+        let rig = spantap(&[]);
         let folder = rig.home.path().join(".config/spantap");
         let made = std::fs::create_dir_all(&folder).and_then(|()| {
             std::fs::write(folder.join("config.toml"), format!("log = false\nnotify = {notify}"))
@@ -116,33 +115,38 @@ fn with_notify() -> Vec<Test> {
 #[cfg(windows)]
 const OF_WRAPPERS: [&str; 1] = ["status/cannot-start"];
 
-/// Tests spantap and a server without a wrapper. A pipe cannot be enlarged on Windows, so spantap waits only a short time
+/// Returns a rig of spantap with these options. Only Linux can enlarge a pipe. Elsewhere spantap waits only a short time
 /// for a host that does not read stderr.
+fn spantap(options: &[&str]) -> Rig {
+    let words = [env!("CARGO_BIN_EXE_spantap")].iter().chain(options).chain(&["--"]);
+    let mut rig = Rig::new(words.map(OsString::from).collect());
+    rig.drops_unread_stderr = cfg!(not(target_os = "linux"));
+    rig
+}
+
+/// Tests spantap and a server without a wrapper.
 #[cfg(windows)]
 fn own_tests() -> Vec<Test> {
-    let mut rig = Rig::new([env!("CARGO_BIN_EXE_spantap"), "--"].map(OsString::from).to_vec());
-    rig.drops_unread_stderr = true;
-    let mut tests = keeps_all_with("spantap", rig);
+    let mut tests = keeps_all_with("spantap", spantap(&[]));
     let is_for_wrappers = |test: &Test| OF_WRAPPERS.iter().any(|case| test.name.ends_with(case));
     tests.extend(keeps_all("no wrapper", Vec::new()).into_iter().filter(|test| !is_for_wrappers(test)));
     tests
 }
 
+/// The broken relays end with their host by the parent-death signal of Linux.
 #[cfg(unix)]
 fn own_tests() -> Vec<Test> {
-    let spantap = [env!("CARGO_BIN_EXE_spantap"), "--"].map(OsString::from);
-    let [program, dashes] = spantap.clone();
-    let propagating = vec![program, "--propagate".into(), "meta".into(), dashes];
-    let mut tests = keeps_all("spantap", spantap.to_vec());
-    tests.extend(keeps_all("spantap with --propagate meta", propagating));
+    let mut tests = keeps_all_with("spantap", spantap(&[]));
+    tests.extend(keeps_all_with("spantap with --propagate meta", spantap(&["--propagate", "meta"])));
     tests.extend(with_notify());
     tests.extend(keeps_all("env", vec!["env".into()]));
+    #[cfg(target_os = "linux")]
     tests.extend(broken_relays());
     tests
 }
 
 /// A sound relay passes the cases by which those with a defect are caught.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 fn broken_relays() -> Vec<Test> {
     let mut tests = Vec::new();
     let this = std::env::current_exe().unwrap_or_default().into_os_string();
@@ -188,7 +192,11 @@ fn run(tests: Vec<Test>) -> ExitCode {
                 scope.spawn(|| {
                     while let Some(test) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let verdict = (test.body)();
-                        println!("test {} ... {}", test.name, if verdict.is_ok() { "ok" } else { "FAILED" });
+                        // A run that is stopped before its end has told the reasons, too.
+                        match &verdict {
+                            Ok(()) => println!("test {} ... ok", test.name),
+                            Err(reason) => println!("test {} ... FAILED: {reason}", test.name),
+                        }
                         if let (Err(reason), Ok(mut failures)) = (verdict, failures.lock()) {
                             failures.push(format!("{}: {reason}", test.name));
                         }

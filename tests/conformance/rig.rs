@@ -24,7 +24,7 @@ pub fn deadline() -> Duration {
 }
 
 /// Shortens the deadline, for wrappers that are expected to hang.
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 pub fn be_impatient() {
     DEADLINE.set(Duration::from_secs(4));
 }

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -163,7 +163,8 @@ impl Control {
 /// One of the server's outputs, which a thread reads and checks.
 pub struct Reader {
     seen: Arc<AtomicU64>,
-    wrong: Arc<AtomicBool>,
+    /// The first bytes that the server has not written.
+    wrong: Arc<OnceLock<Vec<u8>>>,
     ended: Arc<AtomicBool>,
     close: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -171,8 +172,8 @@ pub struct Reader {
 
 impl Reader {
     pub fn start(mut from: File, stream: u64) -> Reader {
-        let (seen, wrong, ended, close): (Arc<AtomicU64>, Arc<AtomicBool>, Arc<AtomicBool>, Arc<AtomicBool>) =
-            Default::default();
+        let (seen, wrong): (Arc<AtomicU64>, Arc<OnceLock<Vec<u8>>>) = Default::default();
+        let (ended, close): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
         let flags = (Arc::clone(&seen), Arc::clone(&wrong), Arc::clone(&ended), Arc::clone(&close));
         let thread = std::thread::spawn(move || {
             let (seen, wrong, ended, close) = flags;
@@ -186,7 +187,7 @@ impl Reader {
                     Ok(count @ 1..) => {
                         let right = noise.matching(&buffer[..count]);
                         if right < count && (stream != 2 || last_words(&buffer[..count]).is_none()) {
-                            wrong.store(true, Ordering::Release);
+                            let _ = wrong.set(buffer[right..count].iter().take(200).copied().collect());
                         }
                         seen.fetch_add(right as u64, Ordering::Release);
                     }
@@ -216,7 +217,9 @@ impl Reader {
     /// Reads to the end. All bytes must be right, and at least `owed`.
     fn whole(&self, name: &str, owed: u64) -> Verdict {
         let ended = eventually(&format!("the end of {name}"), || self.has_ended());
-        expect(!self.wrong.load(Ordering::Acquire), &format!("other bytes on {name}"))?;
+        if let Some(bytes) = self.wrong.get() {
+            return Err(format!("other bytes on {name}: `{}`", bytes.escape_ascii()));
+        }
         ended?;
         let seen = self.seen();
         expect(seen >= owed, &format!("{seen} bytes of {owed} on {name}"))
