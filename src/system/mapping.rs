@@ -56,6 +56,12 @@ impl Mapping {
         unsafe { memory::guard(self.at(&bytes), bytes.len()) }
     }
 
+    /// Returns the number of bytes for which the system keeps room.
+    #[cfg(all(test, windows))]
+    pub fn in_use(&self) -> usize {
+        memory::in_use(self.start, self.size)
+    }
+
     /// Returns the address of `bytes`, which lie within the mapping.
     #[inline]
     fn at(&self, bytes: &Range<usize>) -> *mut u8 {
@@ -98,11 +104,10 @@ mod tests {
     fn only_the_parts_in_use_count() {
         const PART: usize = 64 << 10;
         let mapping = Mapping::reserve(64 << 20).unwrap();
-        let in_use = || memory::in_use(mapping.start(), mapping.size);
-        assert_eq!(in_use(), 0);
+        assert_eq!(mapping.in_use(), 0);
         assert!(mapping.take(PART..2 * PART) && mapping.take(PART..3 * PART));
-        assert_eq!(in_use(), 2 * PART);
+        assert_eq!(mapping.in_use(), 2 * PART);
         mapping.give_back(PART..2 * PART);
-        assert_eq!(in_use(), PART);
+        assert_eq!(mapping.in_use(), PART);
     }
 }
