@@ -1,7 +1,7 @@
 //! The command line: arguments as clap parses them, and one file per command.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, is_separator};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -320,6 +320,20 @@ fn hint(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
 
 fn exit_with(status: u8, error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
     HintedError { error, hint: hint.into(), status }.into()
+}
+
+/// Returns `path` as a word of a command that the user can give to the shell.
+fn shell_word(path: &Path) -> String {
+    let is_plain = |c: char| {
+        c.is_alphanumeric() || is_separator(c) || matches!(c, '.' | '_' | '-' | '+' | ',' | ':' | '@')
+    };
+    let path = Printable::from(path.to_string_lossy());
+    match path.chars().all(is_plain) {
+        true => path.to_string(),
+        // No name of a file on Windows contains this quote, and `cmd` knows no other one.
+        false if cfg!(windows) => format!("\"{path}\""),
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
 }
 
 /// Writes a JSON object as one line that is harmless on a terminal.

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, is_separator};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -88,7 +88,7 @@ impl ContextArgs {
     /// Makes the first word a file if it is a path that exists, else the name of a server.
     fn take_name(&mut self) {
         let Some(name) = self.name.take() else { return };
-        if name == "-" || (name.contains(['/', '.']) && Path::new(&name).exists()) {
+        if name == "-" || (name.contains(|c| c == '.' || is_separator(c)) && Path::new(&name).exists()) {
             self.select.files.insert(0, PathBuf::from(name));
         } else {
             self.select.server.push(name);

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser};
 
 use crate::cli::selection::{self, ColorArgs};
-use crate::cli::{Cli, Out};
+use crate::cli::{Cli, Out, shell_word};
 use crate::demo::{client, server};
 use crate::present::Printable;
 use crate::present::table::{Terminal, Tone};
@@ -59,7 +59,7 @@ impl DemoArgs {
             Some(dir) => {
                 line(out, "The log, one JSON object per line, without arguments and results:".to_owned())?;
                 writeln!(out, "  {}\n\nSee more:", Printable::new(&log.to_string_lossy()))?;
-                format!(" --log-dir {}", dir.display())
+                format!(" --log-dir {}", shell_word(dir))
             }
             None => {
                 let text =

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::cli::selection::{self, DefaultRange, OutputArgs, Reading, SelectArgs, note};
-use crate::cli::{Out, hint};
+use crate::cli::{Out, hint, shell_word};
 use crate::present::sessions::short_connection;
 use crate::present::tail::RowPrinter;
 use crate::present::waterfall::DrawnPart;
@@ -200,17 +199,8 @@ impl ShowArgs {
 
     /// Returns the options that name the folder and files again in a suggested command.
     fn again(&self) -> Printable {
-        let is_plain =
-            |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',' | ':' | '@');
-        let word = |path: &PathBuf| {
-            let path = Printable::from(path.to_string_lossy());
-            match path.chars().all(is_plain) {
-                true => path.to_string(),
-                false => format!("'{}'", path.replace('\'', r"'\''")),
-            }
-        };
-        let dir = self.select.log_dir.iter().map(|dir| format!(" --log-dir {}", word(dir)));
-        let files = self.select.files.iter().map(|file| format!(" {}", word(file)));
+        let dir = self.select.log_dir.iter().map(|dir| format!(" --log-dir {}", shell_word(dir)));
+        let files = self.select.files.iter().map(|file| format!(" {}", shell_word(file)));
         Printable::from(dir.chain(files).collect::<String>())
     }
 }

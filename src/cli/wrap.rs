@@ -26,6 +26,7 @@ use crate::hosts::table::{self, HOSTS, Host};
 use crate::hosts::tree::{FileFormat, Node};
 use crate::observe::redact::Redactor;
 use crate::present::Printable;
+use crate::system::files::home;
 
 mod options;
 mod plan;
@@ -174,7 +175,7 @@ impl UnwrapArgs {
 }
 
 fn search_context(environment: &dyn Fn(&str) -> Option<String>, project: bool) -> SearchContext<'_> {
-    let home = environment("HOME").or_else(|| environment("USERPROFILE")).map(PathBuf::from);
+    let home = environment(home::VARIABLE).map(PathBuf::from);
     SearchContext { home, environment, project: project.then(|| std::env::current_dir().ok()).flatten() }
 }
 

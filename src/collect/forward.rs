@@ -445,10 +445,13 @@ mod tests {
         assert_eq!(largest.permits() as usize, MOST_WAITING / PERMIT);
     }
 
+    fn leads(url: &str, own: &str) -> bool {
+        leads_back(url, &[own.parse().unwrap()]).is_some()
+    }
+
     #[test]
     fn a_target_that_is_this_collector_is_found_by_its_addresses() {
-        let own = |text: &str| vec![text.parse::<SocketAddr>().unwrap()];
-        for (url, address, leads) in [
+        for (url, own, is_this_one) in [
             ("http://127.0.0.1:4318", "127.0.0.1:4318", true),
             ("http://localhost:4318/", "127.0.0.1:4318", true),
             ("http://0.0.0.0:4318", "127.0.0.1:4318", true),
@@ -456,10 +459,18 @@ mod tests {
             ("http://[::ffff:127.0.0.1]:4318", "127.0.0.1:4318", true),
             ("http://127.0.0.1:4319", "127.0.0.1:4318", false),
             ("http://127.0.0.2:4318", "127.0.0.1:4318", false),
-            ("http://192.0.2.7:4318", "0.0.0.0:4318", false),
             ("https://127.0.0.1", "127.0.0.1:443", true),
         ] {
-            assert_eq!(leads_back(url, &own(address)).is_some(), leads, "{url} at {address}");
+            assert_eq!(leads(url, own), is_this_one, "{url} at {own}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_not_this_collector() {
+        for (url, own) in
+            [("http://198.51.100.7:4318", "0.0.0.0:4318"), ("http://[2001:db8::7]:4318", "[::]:4318")]
+        {
+            assert!(!leads(url, own), "{url} at {own}");
         }
     }
 }

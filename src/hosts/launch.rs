@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR_STR, Path, PathBuf};
 
 use crate::hosts::entry::{ADDRESSES, EntryNode, EntryParts, PathStep, entry_nodes, own_command};
 use crate::hosts::table::Host;
 use crate::hosts::tree::{Node, NodeValue};
-use crate::system::files::read_limited;
+use crate::system::files::{home, read_limited};
 
 /// How a server is reached. Its values are those of the user, and may be secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -179,8 +179,8 @@ impl LaunchContext<'_> {
             None => (name, None),
         };
         match name {
-            "/" | "pathSeparator" => Ok("/".to_owned()),
-            "userHome" => self.variable("HOME", None),
+            "/" | "pathSeparator" => Ok(MAIN_SEPARATOR_STR.to_owned()),
+            "userHome" => self.variable(home::VARIABLE, None),
             "workspaceFolder" | "CLAUDE_PROJECT_DIR" if self.workspace.is_some() => {
                 Ok(self.workspace.as_deref().unwrap_or(Path::new("")).to_string_lossy().into_owned())
             }
@@ -214,7 +214,7 @@ mod tests {
         let format = if host_id == "codex" { FileFormat::Toml } else { FileFormat::Json };
         let root = Node::parse(text, format).unwrap();
         let variable = |name: &str| match name {
-            "HOME" => Some("/home/ada".to_owned()),
+            "HOME" | "USERPROFILE" => Some("/home/ada".to_owned()),
             "TOKEN" => Some("secret".to_owned()),
             "EMPTY" => Some(String::new()),
             _ => None,

@@ -250,7 +250,7 @@ fn running(session: &SessionTotals, names_open: bool) -> Option<String> {
 
 /// Returns the last component of the first working folder; `+` if there are several folders.
 fn folder_name(session: &SessionTotals) -> String {
-    let name = |folder: &String| folder.rsplit('/').next().unwrap_or_default().to_owned();
+    let name = |folder: &String| folder.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
     let more = if session.folders.len() > 1 { " +" } else { "" };
     session.folders.first().map(|folder| name(folder) + more).unwrap_or_default()
 }

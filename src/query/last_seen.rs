@@ -54,9 +54,8 @@ struct StartPlace {
 
 impl StartPlace {
     fn belongs_to(&self, entry: &EntryPlace<'_>) -> Option<SeenBy> {
-        let is_inside = |project: &str| {
-            self.cwd.strip_prefix(project).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
+        // Not a comparison of texts: hosts on Windows write `C:/project` for `C:\project`.
+        let is_inside = |project: &str| Path::new(&self.cwd).starts_with(project);
         match entry.project {
             _ if !self.agent_name.is_empty() => None,
             // Two names can have the same name of the log. A log without its start has no name.
@@ -185,5 +184,7 @@ mod tests {
         for cwd in ["~/ab", "", "~"] {
             assert_eq!(by("claude-code/user", cwd, Some("~/a")), Some(SeenBy::Name), "{cwd}");
         }
+        let written_by_host = by("claude-code/user", r"C:\a\b", Some("C:/a"));
+        assert_eq!(written_by_host, Some(if cfg!(windows) { SeenBy::Origin } else { SeenBy::Name }));
     }
 }

@@ -220,6 +220,9 @@ mod tests {
         let whole = state.encode();
         for torn in [&whole[..0], &whole[..whole.len() / 2]] {
             std::fs::write(&path, torn).unwrap();
+            // On a slow machine it would become too old between two looks.
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::now() + 100 * WRITTEN).unwrap();
             let mut waits = 0;
             let found = read(&path, &mut || {
                 waits += 1;

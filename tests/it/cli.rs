@@ -25,6 +25,7 @@ fn a_mistyped_command_starts_no_program_and_says_how_one_would_be_started() {
     assert!(stderr.contains("hint: did you mean `spantap stats`?"), "{stderr}");
 }
 
+#[cfg(unix)]
 #[test]
 fn the_long_form_starts_the_same_program_with_and_without_dashes() {
     let home = crate::support::Home::new();
@@ -47,6 +48,7 @@ fn the_long_form_starts_the_same_program_with_and_without_dashes() {
     assert!(help.contains("Usage: spantap run [OPTIONS]") && help.contains("[COMMAND]..."), "{help}");
 }
 
+#[cfg(unix)]
 #[test]
 fn an_argument_that_is_no_text_is_refused_like_another() {
     use std::os::unix::ffi::OsStrExt;

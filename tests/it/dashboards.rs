@@ -52,7 +52,8 @@ fn shipped() -> BTreeSet<String> {
             if path.is_dir() {
                 walk(&path, root, found);
             } else {
-                found.insert(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+                found.insert(name.replace('\\', "/"));
             }
         }
     }

@@ -9,7 +9,11 @@ use crate::support::*;
 fn demo(home: &Home, words: &str) -> String {
     fs::create_dir_all(home.path().join("tmp")).unwrap();
     let mut command = home.spantap(["demo"].into_iter().chain(words.split_whitespace()));
-    command.env("TMPDIR", home.path().join("tmp")).env("COLUMNS", "80");
+    // Windows has the second variable.
+    for name in ["TMPDIR", "TMP"] {
+        command.env(name, home.path().join("tmp"));
+    }
+    command.env("COLUMNS", "80");
     let output = command.output().unwrap();
     let (printed, said) = text(&output);
     assert!(output.status.success(), "{printed}{said}");

@@ -99,9 +99,11 @@ fn a_completion_script_knows_the_commands_for_each_shell() {
             assert!(script.contains(word), "{word} for {shell}");
         }
     }
-    let script = run(&home, "completions bash");
-    let mut bash = home.command("bash");
-    assert!(bash.args(["-n", "-c", &script]).status().unwrap().success());
+    if cfg!(unix) {
+        let script = run(&home, "completions bash");
+        let mut bash = home.command("bash");
+        assert!(bash.args(["-n", "-c", &script]).status().unwrap().success());
+    }
 }
 
 #[test]

@@ -10,8 +10,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+#[cfg(unix)]
 mod links;
 mod outputs;
+#[cfg(unix)]
 mod pager;
 
 fn root() -> &'static Path {
@@ -266,9 +268,15 @@ fn a_suggested_command_names_the_folder_again() {
     }
     let dir = tempfile::tempdir().unwrap();
     let blank = dir.path().join("it's here");
-    std::os::unix::fs::symlink(root().join("fixtures/logs"), &blank).unwrap();
+    std::fs::create_dir(&blank).unwrap();
+    for log in std::fs::read_dir(root().join("fixtures/logs")).unwrap().flatten() {
+        std::fs::copy(log.path(), blank.join(log.file_name())).unwrap();
+    }
     let output = spantap("show ed9219f5 --log-dir").arg(&blank).env("COLUMNS", "200").output().unwrap();
-    let quoted = format!(" --log-dir '{}/it'\\''s here'", dir.path().display());
+    let quoted = match cfg!(windows) {
+        true => format!(" --log-dir \"{}\"", blank.display()),
+        false => format!(" --log-dir '{}/it'\\''s here'", dir.path().display()),
+    };
     let command = suggested(&text(&output.stdout));
     assert!(command.ends_with(&quoted), "{command}");
 }
@@ -306,10 +314,12 @@ fn the_chain_from_the_session_to_the_result_is_unbroken_and_its_end_can_be_check
     std::fs::create_dir_all(&state).unwrap();
     let key = state.join("hash-key");
     std::fs::write(&key, [0x5a; 32]).unwrap();
+    #[cfg(unix)]
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let hash = |suspected: &[u8]| {
         let mut child = spantap("redact --hash text")
             .env("HOME", home.path())
+            .env("XDG_STATE_HOME", home.path().join(".local/state"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,6 +1,9 @@
 //! Promises about the whole program, one module each.
 //!
-//! On Windows run the modules that need neither a shell nor signals, links or modes of files.
+//! On Windows run the modules and tests that need neither a shell nor signals, links or modes of files.
+
+// Helpers of the other tests.
+#![cfg_attr(windows, allow(dead_code, unused_imports))]
 
 mod agents;
 mod chain;
@@ -9,7 +12,6 @@ mod check;
 #[cfg(unix)]
 mod check_hosts;
 mod check_remote;
-#[cfg(unix)]
 mod cli;
 #[cfg(unix)]
 mod collect;
@@ -38,6 +40,7 @@ mod keep;
 mod leaks;
 #[cfg(unix)]
 mod lifecycle;
+#[cfg(unix)]
 mod lint;
 #[cfg(unix)]
 mod live;
@@ -45,7 +48,6 @@ mod live;
 mod load_modes;
 #[cfg(unix)]
 mod log;
-#[cfg(unix)]
 mod look;
 mod mcp;
 mod model;
@@ -87,7 +89,6 @@ mod top;
 mod why;
 #[cfg(windows)]
 mod windows;
-#[cfg(unix)]
 mod wrap;
 #[cfg(unix)]
 mod wrap_screen;

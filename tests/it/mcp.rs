@@ -172,6 +172,7 @@ fn an_answer_has_a_size_and_says_how_to_get_the_rest() {
     assert!(clamped["content"][0]["text"].as_str().unwrap().len() <= 40_000);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_wrong_argument_is_named_and_no_word_reaches_a_file_or_an_option() {
     let home = Home::new();
@@ -201,6 +202,7 @@ fn a_wrong_argument_is_named_and_no_word_reaches_a_file_or_an_option() {
 }
 
 /// Runs a session whose server answers a call of the tool `name` with `message` as an error.
+#[cfg(unix)]
 fn session_of(home: &Home, name: &str, message: &str) {
     let answer =
         json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": message}}).to_string();
@@ -216,6 +218,7 @@ fn session_of(home: &Home, name: &str, message: &str) {
     assert!(session.end().0.success());
 }
 
+#[cfg(unix)]
 #[test]
 fn hostile_text_of_a_server_is_quoted_short_and_plain_in_every_answer() {
     let home = Home::new();
@@ -237,6 +240,7 @@ fn hostile_text_of_a_server_is_quoted_short_and_plain_in_every_answer() {
     assert!(session.end().0.success());
 }
 
+#[cfg(unix)]
 #[test]
 fn text_of_a_server_that_looks_like_a_word_is_quoted_in_every_answer() {
     let home = Home::new();

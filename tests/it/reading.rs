@@ -131,6 +131,7 @@ fn task(method: &str, task: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": format!("{method} {task}"), "method": method, "params": {"taskId": task}})
 }
 
+#[cfg(unix)]
 #[test]
 fn a_task_that_a_later_connection_finished_is_the_outcome_of_its_call() {
     let home = Home::new();

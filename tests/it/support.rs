@@ -66,7 +66,8 @@ impl Home {
 
     /// Returns the default folder of session logs.
     pub fn logs(&self) -> PathBuf {
-        self.path().join(".local/state/spantap/sessions")
+        // Not one text: spantap prints this path with the separators of the system.
+        self.path().join(".local").join("state").join("spantap").join("sessions")
     }
 
     /// Returns a command in an environment that does not depend on the machine.
@@ -80,7 +81,7 @@ impl Home {
                 command.env(name, self.path());
             }
             // Without these variables Windows has other folders, which tests/it/windows.rs tests.
-            command.env("XDG_STATE_HOME", self.path().join(".local/state"));
+            command.env("XDG_STATE_HOME", self.path().join(".local").join("state"));
             command.env("XDG_CONFIG_HOME", self.path().join(".config"));
             // Sockets and the command interpreter need the folder of the system.
             command.env("SystemRoot", r"C:\windows").env("PATH", r"C:\windows\system32;C:\windows");

@@ -203,6 +203,7 @@ fn a_list_that_was_torn_is_not_recorded_and_the_next_one_is() {
 }
 
 /// Definitions of ten megabytes and many small ones, through the whole program.
+#[cfg(unix)]
 #[test]
 fn lists_of_any_size_take_limited_memory() {
     let script = r#"read -r line
@@ -239,6 +240,7 @@ fn lists_of_any_size_take_limited_memory() {
     assert_eq!(listed["tools_total"], 20_004);
 }
 
+#[cfg(unix)]
 #[test]
 fn every_view_names_a_change_by_tool_and_part() {
     let home = Home::new();

@@ -202,6 +202,7 @@ fn hostile_names_and_messages_stay_texts_in_every_sentence() {
     assert!(all > 5, "{all}");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_call_that_hangs_now_is_named_with_its_request_id() {
     let home = Home::new();
@@ -223,6 +224,7 @@ fn a_call_that_hangs_now_is_named_with_its_request_id() {
     session.end();
 }
 
+#[cfg(unix)]
 #[test]
 fn the_time_of_a_call_that_is_open_is_its_own_and_not_that_of_another_tool() {
     let home = Home::new();

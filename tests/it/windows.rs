@@ -2,6 +2,8 @@
 //! runs there.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
@@ -39,7 +41,39 @@ fn a_missing_command_is_told_with_a_hint_and_gives_127() {
     let (printed, said) = text(&output);
     assert_eq!((output.status.code(), printed.as_str()), (Some(127), ""));
     assert!(said.starts_with("error: failed to start server `no-such-command`: not found\nhint: "), "{said}");
+    assert!(said.contains("(`where no-such-command`)"), "{said}");
     assert_eq!(said.lines().count(), 2, "{said}");
+    let said = text(&run(&Home::new(), &["--", r"C:\no\such.exe"])).1;
+    assert!(said.contains("hint: check the path"), "{said}");
+}
+
+#[test]
+fn status_tells_what_the_collector_took_and_that_it_was_killed() {
+    let home = Home::new();
+    let mut command = home.spantap(["collect", "--listen", "127.0.0.1:0"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (mut stdout, mut line) = (BufReader::new(child.stdout.take().unwrap()), String::new());
+    stdout.read_line(&mut line).unwrap();
+    let address = line.strip_prefix("listening on ").and_then(|rest| rest.split([',', ' ']).next()).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let span =
+        json!({"name": "x", "traceId": "01".repeat(16), "spanId": "01".repeat(8), "startTimeUnixNano": "1"});
+    let body = json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).to_string();
+    let head =
+        "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json";
+    write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let status = || text(&run(&home, &["status"])).0;
+    let runs = format!("spantap collect runs (pid {}) on {address}", child.id());
+    wait_until("status tells of the span", || {
+        let status = status();
+        status.contains(&runs) && status.contains("1 span")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(status().contains("did not end in order"), "{}", status());
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! `wrap`, `unwrap` and `status` as a user runs them: files are edited and restored, and every server is
 //! named.
 
+#[cfg(unix)]
+mod unix;
+
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -43,24 +45,18 @@ const CURSOR: &[u8] =
 fn wrap_then_unwrap_leaves_the_file_as_it_was() {
     let home = Home::new();
     let path = put(&home, ".cursor/mcp.json", CURSOR);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     let said = printed(&home, "wrap --yes");
     assert!(said.contains("Cursor: 1 server changed. To take effect: "), "{said}");
     let now = fs::read(&path).unwrap();
     assert!(now.starts_with(b"\xef\xbb\xbf{\r\n"));
-    assert!(String::from_utf8_lossy(&now).contains(SPANTAP));
+    assert!(String::from_utf8_lossy(&now).contains("spantap"));
     let status = json_lines(&printed(&home, "status --json")).remove(0);
     assert_eq!((&status["server"], &status["watched"]), (&"a".into(), &"yes".into()));
     assert!(printed(&home, "wrap --yes").ends_with("a: left alone: wrapped already\nnothing to do\n"));
     assert_eq!(fs::read(&path).unwrap(), now);
     printed(&home, "unwrap --yes");
     assert_eq!(fs::read(&path).unwrap(), CURSOR);
-    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
-    let backups: Vec<_> = fs::read_dir(home.path().join(".local/state/spantap/backups")).unwrap().collect();
-    assert_eq!(backups.len(), 2);
-    for backup in backups {
-        assert_eq!(backup.unwrap().metadata().unwrap().mode() & 0o777, 0o600);
-    }
+    assert_eq!(fs::read_dir(home.path().join(".local/state/spantap/backups")).unwrap().count(), 2);
 }
 
 #[test]
@@ -85,28 +81,12 @@ fn the_files_of_every_host_come_back_byte_for_byte() {
 }
 
 #[test]
-fn the_wrapped_entry_starts_the_server_behind_the_proxy() {
-    let home = Home::new();
-    let path =
-        put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"größe":{"command":"echo","args":["hello"]}}}"#);
-    printed(&home, "wrap --yes -- --log-dir logs");
-    let config: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    let entry = &config["mcpServers"]["größe"];
-    let args: Vec<&str> = entry["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
-    let output = home.command(entry["command"].as_str().unwrap()).args(args).output().unwrap();
-    assert_eq!(text(&output).0, "hello\n");
-    assert_eq!(logs_in(&home.path().join("logs")).len(), 1);
-    let status = json_lines(&printed(&home, "status --json")).remove(0);
-    assert!(status["last_seen"].is_string(), "the entry's own folder is looked at: {status}");
-}
-
-#[test]
 fn a_dry_run_shows_the_lines_and_writes_nothing() {
     let home = Home::new();
     let path = put(&home, ".cursor/mcp.json", CURSOR);
     let shown = printed(&home, "wrap -n");
     assert!(shown.contains("@@ line 3, server a @@\n-    \"a\": {\"command\": \"cat\"}\n"), "{shown}");
-    assert!(shown.contains("+    \"a\": {\"command\": \"/"), "{shown}");
+    assert!(shown.contains("+    \"a\": {\"command\": \"") && shown.contains("spantap"), "{shown}");
     assert_eq!(fs::read(&path).unwrap(), CURSOR);
     assert!(!home.path().join(".local").exists());
     let report = json_lines(&printed(&home, "wrap -n --json")).remove(0);
@@ -131,29 +111,13 @@ fn a_dry_run_shows_no_value_but_the_command_and_no_secret_in_that() {
         ".codex/config.toml",
         "[mcp_servers.b]\ncommand = 'b' # password: s3cret-six\nargs = [] \nenv = { KEY = 's3cret-seven' }\n",
     );
-    put(
-        &home,
-        ".config/goose/config.yaml",
-        "extensions:\n  c: {cmd: c, args: [], envs: {KEY: s3cret-eight}}\n",
-    );
+    let goose = if cfg!(windows) { "Block/goose/config/config.yaml" } else { ".config/goose/config.yaml" };
+    put(&home, goose, "extensions:\n  c: {cmd: c, args: [], envs: {KEY: s3cret-eight}}\n");
     let shown = printed(&home, "wrap -n");
     assert!(!shown.contains("s3cret") && !shown.contains("4711"), "{shown}");
     for kept in ["server a", "\"pkg\",\"--api-key\"", "server b", "server c", "\"--\""] {
         assert!(shown.contains(kept), "{kept} in {shown}");
     }
-}
-
-#[test]
-fn a_link_stays_a_link_and_its_target_is_written() {
-    let home = Home::new();
-    let target = put(&home, "dotfiles/mcp.json", CURSOR);
-    let link = home.path().join(".cursor/mcp.json");
-    fs::create_dir(link.parent().unwrap()).unwrap();
-    std::os::unix::fs::symlink(&target, &link).unwrap();
-    printed(&home, "wrap -y");
-    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert_ne!(fs::read(&target).unwrap(), CURSOR);
-    assert_eq!(fs::read_dir(home.path().join("dotfiles")).unwrap().count(), 1);
 }
 
 #[test]
@@ -177,29 +141,6 @@ fn a_shared_file_names_the_proxy_by_its_bare_name_and_holds_nothing_of_this_mach
         fs::read_to_string(home.path().join(".mcp.json")).unwrap(),
         r#"{"mcpServers":{"a":{"command":"cat"}}}"#
     );
-}
-
-#[test]
-fn what_a_host_will_not_pass_on_is_written_into_the_entries() {
-    let home = Home::new();
-    let path = put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
-    put(&home, "xdg/spantap/config.toml", "slow = '9s'\n");
-    let options = |environment: &[(&str, &str)]| {
-        let mut command = home.spantap(["wrap", "-y"]);
-        let environment = environment.iter().map(|(name, folder)| (name, home.path().join(folder)));
-        assert!(command.envs(environment).output().unwrap().status.success());
-        let config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        printed(&home, "unwrap -y");
-        let args = config["mcpServers"]["a"]["args"].as_array().unwrap().clone();
-        // After `run`, `--server NAME`, `--wrapped MARK`, `--origin ORIGIN`, and before the two dashes.
-        let end = args.iter().position(|word| word == "--").unwrap();
-        args[7..end].iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    let here = |path: &str| home.path().join(path).to_str().unwrap().to_owned();
-    assert!(options(&[]).is_empty());
-    assert_eq!(options(&[("SPANTAP_LOG_DIR", "logs")]), ["--log-dir", &here("logs")]);
-    assert_eq!(options(&[("XDG_CONFIG_HOME", "xdg")]), ["--config", &here("xdg/spantap/config.toml")]);
-    assert_eq!(options(&[("XDG_STATE_HOME", "state")]), ["--log-dir", &here("state/spantap/sessions")]);
 }
 
 #[test]
@@ -241,7 +182,11 @@ fn what_was_named_and_is_not_there_is_named() {
         let output = run(&home, command);
         let said = text(&output).1;
         assert_eq!(output.status.code(), Some(1), "{command}");
-        assert!(said.starts_with("error: cannot read `nowhere.json`: No such file"), "{command}: {said}");
+        let reason = if cfg!(windows) { "" } else { "No such file" };
+        assert!(
+            said.starts_with(&format!("error: cannot read `nowhere.json`: {reason}")),
+            "{command}: {said}"
+        );
     }
     for command in ["wrap -y nosuch", "status nosuch"] {
         let output = run(&home, command);
@@ -319,25 +264,6 @@ fn an_entry_changed_by_hand_is_shown_with_what_undoing_would_leave() {
 }
 
 #[test]
-fn a_spantap_that_is_gone_is_named_and_replaced_by_this_one() {
-    let home = Home::new();
-    let text_before = r#"{"mcpServers":{"a":{"command":"npx","args":["-y","pkg"]}}}"#;
-    let path = put(&home, ".cursor/mcp.json", text_before);
-    printed(&home, "wrap -y");
-    let wrapped = fs::read_to_string(&path).unwrap();
-    fs::write(&path, wrapped.replace(SPANTAP, "/gone/spantap")).unwrap();
-    let output = run(&home, "status");
-    let (status, _) = text(&output);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(status.contains("stale binary") && status.contains("`/gone/spantap` does not exist"), "{status}");
-    let report = json_lines(&printed(&home, "wrap -y --json")).remove(0);
-    assert_eq!(report["renewed"], serde_json::json!(["a"]));
-    assert_eq!(fs::read_to_string(&path).unwrap(), wrapped);
-    printed(&home, "unwrap -y");
-    assert_eq!(fs::read_to_string(&path).unwrap(), text_before);
-}
-
-#[test]
 fn a_disabled_server_is_wrapped_and_shown_as_disabled() {
     let home = Home::new();
     put(&home, ".cursor/mcp.json", r#"{"mcpServers":{"a":{"command":"cat","disabled":true}}}"#);
@@ -397,85 +323,26 @@ fn a_file_in_an_unusual_place_is_known_by_what_stands_in_it() {
 }
 
 #[test]
-fn a_disk_without_room_leaves_the_original_and_no_litter() {
-    let home = Home::new();
-    // The file is larger than the limit below, so the new file cannot be written whole.
-    let padding = " ".repeat(4096);
-    let before = format!("{{\"mcpServers\":{{\"a\":{{\"command\":\"cat\"}}}}}}{padding}");
-    let path = put(&home, ".cursor/mcp.json", &before);
-    let mut command = home.command("bash");
-    command.args(["-c", &format!("trap '' XFSZ; ulimit -f 2; exec {SPANTAP} wrap -y")]);
-    let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output).0.contains("left alone: File too large"), "{}", text(&output).0);
-    assert_eq!(fs::read_to_string(&path).unwrap(), before);
-    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
-}
-
-#[test]
 fn a_read_only_file_is_left_alone() {
     let home = Home::new();
     let path = put(&home, ".cursor/mcp.json", CURSOR);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    let mut permissions = fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(&path, permissions).unwrap();
     let output = run(&home, "wrap -y");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).0.contains("left alone: the file is read-only"), "{}", text(&output).0);
     assert_eq!(fs::read(&path).unwrap(), CURSOR);
-    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o444);
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_host_of_another_user_does_not_matter() {
-    use std::os::unix::process::CommandExt;
-    let home = Home::new();
-    put(&home, ".config/Claude/claude_desktop_config.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
-    let host = put(&home, "claude-desktop", fs::read("/bin/sleep").unwrap());
-    fs::set_permissions(&host, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    // Only an administrator can start one.
-    let Ok(mut running) = home.command(host.to_str().unwrap()).arg("600").uid(65_534).gid(65_534).spawn()
-    else {
-        return;
-    };
-    let output = run(&home, "wrap -y");
-    running.kill().unwrap();
-    running.wait().unwrap();
-    assert!(output.status.success(), "{}", text(&output).0);
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_host_that_would_write_its_file_back_is_to_be_quit_first() {
-    let home = Home::new();
-    let path =
-        put(&home, ".config/Claude/claude_desktop_config.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
-    let host = home.path().join("claude-desktop");
-    fs::copy("/bin/sleep", &host).unwrap();
-    let mut running = home.command(host.to_str().unwrap()).arg("600").spawn().unwrap();
-    wait_until("a process of that name", || {
-        fs::read_to_string(format!("/proc/{}/comm", running.id()))
-            .is_ok_and(|comm| comm == "claude-desktop\n")
-    });
-    let refused = run(&home, "wrap -y");
-    let untouched = fs::read_to_string(&path).unwrap();
-    let forced = run(&home, "wrap -y --force");
-    running.kill().unwrap();
-    running.wait().unwrap();
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused).0.contains("claude-desktop is running"), "{}", text(&refused).0);
-    assert!(!untouched.contains("spantap"));
-    assert!(forced.status.success());
-    assert!(text(&forced).0.contains("closing the window is not enough"));
+    assert!(fs::metadata(&path).unwrap().permissions().readonly());
 }
 
 #[test]
 fn an_entry_that_somebody_wrote_is_watched_and_stays_theirs() {
     let home = Home::new();
     let text = format!(
-        r#"{{"mcpServers": {{"a": {{"command": "{SPANTAP}", "args": ["--", "cat"]}},
-        "b": {{"command": "{SPANTAP}", "args": ["run", "--server", "b", "--", "cat"]}},
-        "c": {{"command": "{SPANTAP}", "args": ["demo", "--serve"]}}}}}}"#
+        r#"{{"mcpServers": {{"a": {{"command": {SPANTAP:?}, "args": ["--", "cat"]}},
+        "b": {{"command": {SPANTAP:?}, "args": ["run", "--server", "b", "--", "cat"]}},
+        "c": {{"command": {SPANTAP:?}, "args": ["demo", "--serve"]}}}}}}"#
     );
     let path = put(&home, ".cursor/mcp.json", &text);
     let watched = |home: &Home| -> Vec<String> {
@@ -507,89 +374,4 @@ fn who_stops_reading_what_is_said_does_not_stop_what_is_written() {
     let rows = json_lines(&printed(&home, "status --json"));
     assert_eq!(rows.len(), files.len());
     assert!(rows.iter().all(|row| row["watched"] == "yes"), "{rows:?}");
-}
-
-/// A name that colours the terminal, and forges a row of a table and a line of a plan.
-const HOSTILE: &str = "x\u{1b}[31m\u{9b}32m\u{202e}\nclaude-code  project  forged  stdio";
-
-#[test]
-fn texts_of_a_host_file_cannot_steer_the_terminal_or_forge_a_line() {
-    let home = Home::new();
-    let project = home.path().join(HOSTILE);
-    fs::create_dir(&project).unwrap();
-    let wrapped = ["run", "--wrapped", "1:0", HOSTILE, "--", "cat"];
-    let servers = json!({
-        HOSTILE: {"command": "cat", "args": [HOSTILE]},
-        "gone": {"command": format!("/gone/{HOSTILE}"), "args": wrapped},
-        "by-hand": {"command": format!("/{HOSTILE}/spantap"), "args": ["--log-dir", HOSTILE, "--", "cat"]},
-    });
-    fs::write(project.join(".mcp.json"), json!({ "mcpServers": servers }).to_string()).unwrap();
-    for arguments in [
-        "status --project",
-        "status --project --json",
-        "wrap --project -n",
-        "wrap --project -n --json",
-        "doctor",
-        "doctor --json",
-        "wrap --project --yes",
-        "status --project",
-        "unwrap --project -n",
-        "unwrap --project --yes",
-    ] {
-        let mut command = home.spantap(arguments.split_whitespace());
-        let output = command.current_dir(&project).stdin(std::process::Stdio::null()).output().unwrap();
-        let shown = text(&output);
-        let shown = shown.0 + &shown.1;
-        assert!(shown.contains("x\\"), "{arguments}: {shown:?}");
-        assert!(!shown.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{arguments}: {shown:?}");
-        assert!(
-            !shown.lines().any(|line| line.starts_with("claude-code  project  forged")),
-            "{arguments}: {shown}"
-        );
-    }
-}
-
-/// A cloned repository can contain a link to any file of the user.
-#[test]
-fn a_link_that_leads_out_of_a_project_is_not_written_through() {
-    use std::os::unix::fs::symlink;
-    let entry = r#"{"mcpServers": {"a": {"command": "cat"}}, "servers": {"a": {"command": "cat"}}}"#;
-    for (link, target, file) in [
-        (".mcp.json", "../../outside/mcp.json", ".mcp.json"),
-        (".cursor/mcp.json", "../../../outside/mcp.json", ".cursor/mcp.json"),
-        (".cursor", "../../outside", ".cursor/mcp.json"),
-        (".vscode", "../../outside", ".vscode/mcp.json"),
-        (".continue", "../../outside", ".continue/mcpServers/x.json"),
-    ] {
-        let home = Home::new();
-        let outside = ["outside/mcp.json", "outside/mcpServers/x.json"].map(|path| put(&home, path, entry));
-        let project = home.path().join("src/project");
-        let link = project.join(link);
-        fs::create_dir_all(link.parent().unwrap()).unwrap();
-        symlink(target, &link).unwrap();
-        // A file of this host has any name, so a name does not make it a project's.
-        let by_name = match link.ends_with(".continue") {
-            true => "unwrap --project -y".to_owned(),
-            false => format!("wrap --file {} -y", project.join(file).display()),
-        };
-        for arguments in ["wrap --project -y", "wrap --project -n --json", &by_name] {
-            let mut command = home.spantap(arguments.split_whitespace());
-            let output = command.current_dir(&project).stdin(std::process::Stdio::null()).output().unwrap();
-            let (shown, said) = text(&output);
-            assert_eq!(output.status.code(), Some(1), "{arguments}: {shown}{said}");
-            assert!(shown.contains("a link leads out of the project, to "), "{arguments}: {shown}{said}");
-            for file in &outside {
-                assert_eq!(fs::read_to_string(file).unwrap(), entry, "{arguments} {}", link.display());
-            }
-        }
-    }
-    // A link within the project, and a link to the whole project.
-    let home = Home::new();
-    let shared = put(&home, "project/config/mcp.json", entry);
-    symlink("config/mcp.json", home.path().join("project/.mcp.json")).unwrap();
-    symlink("project", home.path().join("checkout")).unwrap();
-    let mut command = home.spantap(["wrap", "--project", "-y"]);
-    let output = command.current_dir(home.path().join("checkout")).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert!(fs::read_to_string(shared).unwrap().contains("spantap"));
 }

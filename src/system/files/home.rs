@@ -2,6 +2,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
+/// Variable of the home folder. Hosts on Windows do not look at `HOME`, which other programs set.
+pub const VARIABLE: &str = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+
 /// Returns the user's home folder, if its path is absolute.
 pub fn folder() -> Option<PathBuf> {
     etcetera::home_dir().ok().filter(|home| home.is_absolute())

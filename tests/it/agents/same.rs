@@ -508,6 +508,7 @@ fn ambiguous_ids_give_no_command_other_figures_than_another() {
     assert!(all > 20, "{all} model calls have a session");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_session_that_runs_has_the_same_figures_in_every_command_and_in_top() {
     let mut all = 0;

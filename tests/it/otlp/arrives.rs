@@ -146,6 +146,7 @@ fn a_tool_has_a_series_from_the_moment_it_is_listed() {
     assert_eq!(of("gen_ai.tool.name=search_issues"), Some(0.0), "{repeats:?}");
 }
 
+#[cfg(unix)]
 #[test]
 fn the_cost_of_each_definition_and_its_changes_are_measured() {
     let home = Home::new();
@@ -236,6 +237,7 @@ fn calls_cost_the_same_live_and_in_the_log() {
     assert_eq!((live, &stats["cost_usd_est"]), (0.7, &serde_json::json!(0.7)), "{stats}");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_prompt_is_named_on_metrics_only_if_the_server_listed_it() {
     let home = Home::new();

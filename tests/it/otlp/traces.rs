@@ -90,6 +90,7 @@ fn texts_are_cut_where_a_limit_is_set() {
     assert_eq!(text(&call_span, "gen_ai.tool.name").as_deref(), Some("read_f"));
 }
 
+#[cfg(unix)]
 #[test]
 fn the_servers_of_a_session_are_one_trace_below_one_root_if_that_is_asked_for() {
     let collector = Collector::start(Manner::Good);

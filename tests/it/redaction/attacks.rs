@@ -62,6 +62,8 @@ fn what_servers_are_commonly_started_with_is_hidden_in_the_command() {
         &["pwsh", "-c", "ConvertTo-SecureString \"hunter\" -AsPlainText -Force"],
         &["fish", "-c", "set -x API_TOKEN hunter; server"],
         &["csh", "-c", "setenv API_TOKEN hunter; server"],
+        &[r"C:\Program Files\MySQL\bin\MySQL.exe", "-phunter"],
+        &["cmd", "/c", r".\7z.EXE x a.7z -phunter"],
         &["npx", "mcp-remote", "https://mcp.zapier.com/api/mcp/s/Zq7hunterWZq7hunterW/mcp"],
         &["npx", "mcp-remote", "https://actions.zapier.com/mcp/sk-ak-Zq7hunterWZq7hunterW/sse"],
     ] {

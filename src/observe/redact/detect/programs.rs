@@ -96,10 +96,18 @@ const OPTIONS: &[(&[&str], &[&str], OptionArgument)] = &[
     (&["psql"], &["-W"], OptionArgument::Harmless),
 ];
 
-/// Returns the program that `word` names, with or without a path.
+/// Returns the program that `word` names, with or without a path. The name of a file of Windows, `MySQL.exe`, has capital
+/// letters or not.
 pub(super) fn named(word: &str) -> Option<&'static str> {
-    let name = word.rsplit('/').next().unwrap_or(word);
-    OPTIONS.iter().flat_map(|(programs, ..)| *programs).find(|program| **program == name).copied()
+    let file = word.rsplit(['/', '\\']).next().unwrap_or(word);
+    let of_windows = file.rsplit_once('.').filter(|(_, ending)| {
+        ["exe", "cmd", "bat", "com"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+    });
+    let is_named = |program: &&str| match of_windows {
+        Some((name, _)) => program.eq_ignore_ascii_case(name),
+        None => *program == file,
+    };
+    OPTIONS.iter().flat_map(|(programs, ..)| *programs).copied().find(is_named)
 }
 
 /// Returns what an option takes, and the part of `element` after the option. An option of one letter may have its
