@@ -1,10 +1,11 @@
 //! Decodes the content encodings of a body, with a bound: a bomb costs no more than the largest body.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use bytes::Bytes;
 use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use ruzstd::decoding::StreamingDecoder;
+
+use crate::text::zstd::ZstdFrames;
 
 /// Largest body of a request, encoded and decoded, in bytes.
 pub(crate) const MAX_BODY: usize = 16 << 20;
@@ -12,7 +13,7 @@ pub(crate) const MAX_BODY: usize = 16 << 20;
 const MAX_WINDOW: u64 = 8 << 20;
 
 /// Most zstd frames of a body. A frame takes nine bytes, and much more time than that.
-const MOST_FRAMES: u32 = 1000;
+const MOST_FRAMES: u64 = 1000;
 
 /// Content encoding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl BodyEncoding {
             // RFC 9110 means zlib by this word. Some clients send deflate without the header of zlib.
             BodyEncoding::Deflate if has_zlib_header(body) => read(ZlibDecoder::new(&**body)),
             BodyEncoding::Deflate => read(DeflateDecoder::new(&**body)),
-            BodyEncoding::Zstd => read(ZstdFrames { rest: body, frame: None, begun: 0 }),
+            BodyEncoding::Zstd => read(ZstdFrames::new(&**body, MAX_WINDOW, MOST_FRAMES)),
         }
     }
 }
@@ -72,37 +73,6 @@ fn read(decoder: impl Read) -> Result<Bytes, Undecodable> {
 /// Returns true if `body` begins with the two bytes of zlib (RFC 1950).
 fn has_zlib_header(body: &[u8]) -> bool {
     matches!(body, [cmf, flags, ..] if cmf & 0x0f == 8 && (u16::from(*cmf) << 8 | u16::from(*flags)) % 31 == 0)
-}
-
-/// Reads zstd frames one after the other.
-struct ZstdFrames<'a> {
-    rest: &'a [u8],
-    frame: Option<StreamingDecoder<&'a [u8], ruzstd::decoding::FrameDecoder>>,
-    /// Number of frames that were begun.
-    begun: u32,
-}
-
-impl Read for ZstdFrames<'_> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let mut frame = match self.frame.take() {
-                Some(frame) => frame,
-                None if self.rest.is_empty() => return Ok(0),
-                None if self.begun == MOST_FRAMES => return Err(io::Error::other("too many frames")),
-                None => {
-                    self.begun += 1;
-                    StreamingDecoder::new_with_max_window_size(self.rest, MAX_WINDOW)
-                        .map_err(io::Error::other)?
-                }
-            };
-            let count = frame.read(to)?;
-            if count > 0 || to.is_empty() {
-                self.frame = Some(frame);
-                return Ok(count);
-            }
-            self.rest = frame.into_inner();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -168,7 +138,7 @@ mod tests {
     #[test]
     fn a_body_of_endless_frames_is_broken() {
         let frame = encode("zstd", b"a");
-        let frames = |count: u32| BodyEncoding::Zstd.decode(&frame.repeat(count as usize).into());
+        let frames = |count: u64| BodyEncoding::Zstd.decode(&frame.repeat(count as usize).into());
         assert_eq!(frames(MOST_FRAMES).map(|body| body.len()), Ok(MOST_FRAMES as usize));
         assert_eq!(frames(MOST_FRAMES + 1), Err(Undecodable::Broken));
     }

@@ -8,6 +8,10 @@ use std::time::UNIX_EPOCH;
 
 use crate::record::file_name::{SessionFileName, unpacked};
 use crate::record::timestamp::Timestamp;
+use crate::text::zstd::ZstdFrames;
+
+/// Largest window of a zstd frame, in bytes: what the command `zstd` reads without an option.
+const MAX_WINDOW: u64 = 128 << 20;
 
 /// A file or stream of records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,12 +171,9 @@ impl LogSource {
                 }
                 Box::new(file)
             }
-            // `cat a.gz b.gz` makes a file of several members.
+            // `cat a.gz b.gz` makes a file of several members, and zstd has frames in the same way.
             Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(file))),
-            Compression::Zstd => Box::new(
-                ruzstd::decoding::StreamingDecoder::new(io::BufReader::new(file))
-                    .map_err(io::Error::other)?,
-            ),
+            Compression::Zstd => Box::new(ZstdFrames::new(io::BufReader::new(file), MAX_WINDOW, u64::MAX)),
         })
     }
 }

@@ -20,8 +20,6 @@ const STRETCH: u64 = 8 << 20;
 const READ: usize = 256 << 10;
 /// A longer line is not a record (records end at 1 MiB); it is skipped and counted.
 pub(super) const MAX_LINE: usize = 4 << 20;
-/// A file that begins with this many lines that are not records is not read further.
-const FOREIGN: u64 = 1_000;
 
 /// The answer of a command, computed record by record.
 pub trait Fold: Send {
@@ -267,9 +265,6 @@ fn read_lines<F: Fold>(
             LogLine::TooLong => tally.unreadable += 1,
             LogLine::End => break,
         }
-        if tally.records + tally.duplicates == 0 && tally.unreadable >= FOREIGN {
-            break;
-        }
     }
     Ok(())
 }
@@ -477,17 +472,29 @@ mod tests {
     }
 
     #[test]
+    fn records_after_many_broken_lines_are_read_in_each_part_of_a_file() {
+        let size = STRETCH as usize / 4;
+        let empty = line(0, 0).len();
+        let broken = "broken\n".repeat(1500);
+        let text: String = (0..9).map(|seq| broken.clone() + &line(seq, size - empty)).collect();
+        let (seqs, findings) = read(&[("a.jsonl", text.as_bytes())]);
+        assert_eq!(seqs, (0..9).collect::<Vec<_>>());
+        assert_eq!(findings.unreadable.values().copied().collect::<Vec<_>>(), [9 * 1500]);
+    }
+
+    #[test]
     fn packed_files_are_read_like_plain_ones() {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(line(1, 5).as_bytes()).unwrap();
         let mut packed = gzip.finish().unwrap();
         packed.extend_from_within(..); // a second member
-        let zstd = ruzstd::encoding::compress_to_vec(
-            line(2, 5).as_bytes(),
-            ruzstd::encoding::CompressionLevel::Fastest,
-        );
+        let frame = |seq| {
+            let level = ruzstd::encoding::CompressionLevel::Fastest;
+            ruzstd::encoding::compress_to_vec(line(seq, 5).as_bytes(), level)
+        };
+        let zstd = [frame(2), frame(3)].concat();
         let (seqs, findings) = read(&[("a.jsonl.gz", &packed), ("b.jsonl.zst", &zstd)]);
-        assert_eq!(seqs, [1, 1, 2]);
+        assert_eq!(seqs, [1, 1, 2, 3]);
         assert_eq!(findings.failed, BTreeMap::new());
     }
 
