@@ -60,7 +60,7 @@ impl LogFollower {
     }
 
     /// Calls `take` with each line that was added since the last round. New files in `folders` are read from their
-    /// beginning. A file that cannot be read is no longer followed.
+    /// beginning. A file that is gone is no longer followed.
     pub(crate) fn round(
         &mut self,
         folders: &[PathBuf],
@@ -72,7 +72,9 @@ impl LogFollower {
             match file.read(path) {
                 Ok(added) if added.is_empty() => {}
                 Ok(added) => file.lines(&added, &mut take)?,
-                Err(_) => gone.push(path.clone()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(path.clone()),
+                // Such as too many open files. The next round reads what was added.
+                Err(_) => {}
             }
         }
         for path in gone {
@@ -87,7 +89,8 @@ impl LogFollower {
         if changed.as_ref().is_ok_and(|changed| self.listed.get(folder) == Some(changed)) {
             return;
         }
-        for source in LogSource::in_dir(folder, TimeWindow::default()).unwrap_or_default() {
+        let Ok(sources) = LogSource::in_dir(folder, TimeWindow::default()) else { return };
+        for source in sources {
             let LogSource::File { path, compression: Compression::Plain, size } = source else { continue };
             let is_old = |path: &Path| {
                 let written = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
