@@ -284,6 +284,8 @@ impl Output for LiveFile {
             EventKind::Operation(_) => self.operation(record),
             EventKind::AgentThrashing(alarm) if alarm.is_alarm => self.repeated(record),
             EventKind::SessionEnded(_) => self.ended(record),
+            // The state has the time at which a proxy was last seen, and no record of it is later.
+            EventKind::CallPending(_) | EventKind::ServerUnresponsive(_) => {}
             _ => return,
         }
         self.has_changed = true;

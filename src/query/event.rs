@@ -74,7 +74,7 @@ impl EventRow {
             server_name: state.server_name.as_str().into(),
             session_id: state.session_id.as_str().into(),
             severity: Severity::Failure,
-            text: state.killed_text(),
+            text: state.last_seen_text(),
             stderr: Vec::new(),
             started: at,
             open_ms: None,

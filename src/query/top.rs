@@ -467,7 +467,7 @@ impl TopState {
             Liveness::Running if !open.is_empty() => (ServerState::Busy, state.started_at, last_error),
             Liveness::Running => (ServerState::Idle, state.started_at, last_error),
             Liveness::Unknown => (ServerState::Unknown, state.started_at, last_error),
-            Liveness::Killed => (ServerState::Killed, state.updated_at, Some(state.killed_text())),
+            Liveness::Killed => (ServerState::Killed, state.updated_at, Some(state.last_seen_text())),
         };
         TopServer {
             server_name: state.server_name.clone(),

@@ -137,23 +137,17 @@ impl LiveState {
             _ => format!("spantap was killed while {name} and {others} other requests were open"),
         }
     }
-}
 
-impl LiveState {
+    /// Returns the same as the text of a row with the time `updated_at`: the time of the end is not known.
+    pub(crate) fn last_seen_text(&self) -> String {
+        format!("last seen at this time; {}", self.killed_text())
+    }
+
     /// Returns how a connection ended whose proxy was killed, as the end of a sentence about its server.
     pub(crate) fn lost_proxy_text(&self) -> String {
         format!("lost its proxy: {}", self.killed_text())
     }
-}
 
-impl LiveRequest {
-    /// Returns the target, or the method of a request without one.
-    pub(crate) fn name(&self) -> &str {
-        if self.target.is_empty() { &self.method } else { &self.target }
-    }
-}
-
-impl LiveState {
     /// Returns the contents of the file. Drops open requests from the newest on until they fit.
     pub(crate) fn encode(&mut self) -> Vec<u8> {
         loop {
@@ -169,15 +163,15 @@ impl LiveState {
         }
     }
 
-    /// Parses the contents of a file. The error says what is wrong: text of another program, a newer version, or
-    /// a state that was being overwritten.
+    /// Parses the contents of a file. After the state may be the rest of a longer one, which begins anywhere. The
+    /// error says what is wrong: text of another program, a newer version, or a state that was being overwritten.
     pub(crate) fn decode(bytes: &[u8]) -> Result<LiveState, &'static str> {
         if bytes.is_empty() {
             return Err(INCOMPLETE);
         }
-        let text = std::str::from_utf8(bytes).unwrap_or_default();
-        let (head, rest) = text.split_once('\n').unwrap_or_default();
-        let mut words = head.split(' ');
+        let head = &bytes[..memchr::memchr(b'\n', bytes).unwrap_or(0)];
+        let rest = bytes.get(head.len() + 1..).unwrap_or_default();
+        let mut words = std::str::from_utf8(head).unwrap_or_default().split(' ');
         match words.next() {
             Some(MAGIC) => {}
             Some(other) if other.starts_with("spantap-live/") => return Err("written by a newer spantap"),
@@ -185,10 +179,17 @@ impl LiveState {
         }
         let length = words.next().and_then(|word| word.parse::<usize>().ok());
         let json = length.and_then(|length| rest.get(..length)).ok_or(INCOMPLETE)?;
-        if words.next() != Some(&checksum(json.as_bytes())) {
+        if words.next() != Some(&checksum(json)) {
             return Err(INCOMPLETE);
         }
-        serde_json::from_str(json).map_err(|_| "not a live file of spantap")
+        serde_json::from_slice(json).map_err(|_| "not a live file of spantap")
+    }
+}
+
+impl LiveRequest {
+    /// Returns the target, or the method of a request without one.
+    pub(crate) fn name(&self) -> &str {
+        if self.target.is_empty() { &self.method } else { &self.target }
     }
 }
 
@@ -208,10 +209,16 @@ mod tests {
 
     #[test]
     fn a_state_is_read_as_it_was_written_also_over_a_longer_one() {
-        let long = state(3, "search").encode();
-        let mut file = state(1, "search").encode();
-        file.extend_from_slice(&long[file.len()..]);
-        assert_eq!(LiveState::decode(&file).unwrap(), state(1, "search"));
+        for name in ["search", "поиск"] {
+            let mut long = state(3, name).encode();
+            let short = state(1, "search").encode();
+            // A character of several bytes may be cut.
+            while long.len() > short.len() {
+                long[..short.len()].copy_from_slice(&short);
+                assert_eq!(LiveState::decode(&long).unwrap(), state(1, "search"));
+                long.remove(short.len());
+            }
+        }
     }
 
     #[test]

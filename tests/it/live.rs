@@ -165,11 +165,11 @@ fn a_proxy_that_was_killed_is_still_known_when_another_one_has_started() {
         let differs = shown(&["diff", days, "one"]);
         assert!(differs.contains(&format!("server ended  db lost its proxy: {killed}\n")), "{differs}");
         let session = shown(&["show", "one"]);
-        assert!(session.lines().any(|line| line.ends_with(&format!("  {killed}"))), "{session}");
+        assert!(session.lines().any(|line| line.ends_with(&format!("; {killed}"))), "{session}");
         let top = shown(&["top", "--once"]);
         assert_eq!(
             top.lines()
-                .filter(|line| line.contains("  db  ") && line.ends_with(&format!(" {killed}")))
+                .filter(|line| line.contains("  db  ") && line.ends_with(&format!("; {killed}")))
                 .count(),
             1,
             "{top}"
