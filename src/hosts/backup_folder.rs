@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::system::access::{self, FileId};
 use crate::system::files::make_private_folder;
@@ -83,21 +83,26 @@ impl EditFolder {
         })
     }
 
-    /// Copies the old content of the file at `path`, and removes its oldest copies.
-    pub(super) fn back_up(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    /// Copies the old content of the file at `path`. Returns `None` if its newest copy has the same content.
+    pub(super) fn back_up(&self, path: &Path, bytes: &[u8]) -> io::Result<Option<Backup<'_>>> {
         let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
         let stem: String = path.to_string_lossy().chars().map(safe).collect();
         // A path can be longer than the longest file name.
         let stem: String = stem.chars().skip(stem.chars().count().saturating_sub(180)).collect();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        // The copy gets its name when it is complete.
+        let older = self.copies(&stem)?;
+        if older.last().is_some_and(|newest| fs::read(newest).is_ok_and(|copy| copy == bytes)) {
+            return Ok(None);
+        }
         let mut file = self.temporary()?;
         access::keep_private(file.as_file())?;
         file.write_all(bytes)?;
-        access::persist(file.into_temp_path(), &self.path.join(format!("{stem}.{now:020}")))?;
+        Ok(Some(Backup { folder: self, stem, copy: file.into_temp_path(), older }))
+    }
 
+    /// Returns the copies of a file, the oldest first.
+    fn copies(&self, stem: &str) -> io::Result<Vec<PathBuf>> {
         let is_copy = |name: &str| {
-            name.strip_prefix(&stem)
+            name.strip_prefix(stem)
                 .and_then(|rest| rest.strip_prefix('.'))
                 .is_some_and(|rest| rest.len() == 20 && rest.bytes().all(|byte| byte.is_ascii_digit()))
         };
@@ -107,8 +112,30 @@ impl EditFolder {
             .map(|entry| entry.path())
             .collect();
         copies.sort();
-        let surplus = copies.len().saturating_sub(BACKUPS);
-        copies.iter().take(surplus).try_for_each(fs::remove_file)
+        Ok(copies)
+    }
+}
+
+/// A copy of a file that is to be edited. It is removed unless it is kept.
+pub(super) struct Backup<'a> {
+    folder: &'a EditFolder,
+    /// The beginning of the names of this file's copies.
+    stem: String,
+    copy: TempPath,
+    /// The copies that were there, the oldest first.
+    older: Vec<PathBuf>,
+}
+
+impl Backup<'_> {
+    /// Gives the copy its name, and removes the oldest copies.
+    pub(super) fn keep(self) -> io::Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        access::persist(self.copy, &self.folder.path.join(format!("{}.{now:020}", self.stem)))?;
+        for oldest in &self.older[..self.older.len().saturating_sub(BACKUPS - 1)] {
+            // A copy that stays does not prevent the edit.
+            let _ = fs::remove_file(oldest);
+        }
+        Ok(())
     }
 }
 

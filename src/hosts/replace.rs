@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::{NamedTempFile, TempPath};
 
-use crate::hosts::backup_folder::EditFolder;
+use crate::hosts::backup_folder::{Backup, EditFolder};
 use crate::hosts::store::FileSnapshot;
 use crate::system::access::{self, FileAccess, FileId};
 use crate::system::exchange::{self, ExchangeError};
@@ -58,9 +58,10 @@ impl FileSnapshot {
         let old = File::open(&self.path)?;
         let metadata = old.metadata()?;
         check_replaceable(&metadata, &old)?;
-        if let Some(folder) = folder {
-            folder.back_up(&self.path, &self.bytes)?;
-        }
+        let mut backup = match folder {
+            Some(folder) => folder.back_up(&self.path, &self.bytes)?,
+            None => None,
+        };
         let bytes = self.with_bom(text);
         let beside = || {
             let place = self.path.parent().ok_or_else(|| io::Error::other("no folder"))?;
@@ -72,22 +73,24 @@ impl FileSnapshot {
         // The next folder of a file may be a repository: a temporary file is there only if it must.
         let own = folder.filter(|folder| folder.is_on_device_of(&old));
         if let Some(new) = own.and_then(|folder| prepare(folder.temporary().ok()?, &bytes, &old).ok()) {
-            match self.exchange(new, &bytes, &old, &meanwhile) {
+            match self.exchange(new, &bytes, &old, &mut backup, &meanwhile) {
                 Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
                 outcome => return outcome,
             }
         }
-        self.exchange(prepare(beside()?, &bytes, &old)?, &bytes, &old, &meanwhile)
+        self.exchange(prepare(beside()?, &bytes, &old)?, &bytes, &old, &mut backup, &meanwhile)
     }
 
     /// Gives `new` the name of `old` if that still has the content of the snapshot. The two names are exchanged,
     /// so that the exchange can be undone: a rename would lose what another program wrote. A lease holds up
-    /// programs that open the old file for writing until it is clear which file they write.
+    /// programs that open the old file for writing until it is clear which file they write. Once the names are
+    /// exchanged, no failure is an error: what the file has then decides.
     fn exchange(
         &self,
         new: TempPath,
         bytes: &[u8],
         old: &File,
+        backup: &mut Option<Backup<'_>>,
         meanwhile: &impl Fn(RacePoint),
     ) -> io::Result<ReplaceOutcome> {
         meanwhile(RacePoint::BeforeLease);
@@ -100,6 +103,9 @@ impl FileSnapshot {
             return Ok(ReplaceOutcome::Changed);
         }
         let (old_id, new_id) = (FileId::of(old)?, FileId::at(&new)?);
+        if let Some(backup) = backup.take() {
+            backup.keep()?;
+        }
         meanwhile(RacePoint::BeforeExchange);
         let swap = || exchange::exchange(&new, &self.path);
         match swap() {
@@ -115,10 +121,10 @@ impl FileSnapshot {
             Some(lease) => !lease.is_wanted(),
             None => {
                 std::thread::sleep(SETTLE);
-                fs::read(&new)? == self.bytes
+                fs::read(&new).is_ok_and(|now| now == self.bytes)
             }
         };
-        if FileId::at(&new)? == old_id && is_unused {
+        if FileId::at(&new).is_ok_and(|id| id == old_id) && is_unused {
             let is_ours = fs::read(&self.path).is_ok_and(|now| now == bytes);
             return Ok(if is_ours { ReplaceOutcome::Done } else { ReplaceOutcome::Changed });
         }
@@ -128,7 +134,10 @@ impl FileSnapshot {
             return Ok(ReplaceOutcome::Changed);
         }
         // If another program wrote between the two exchanges, its version is the newest.
-        if FileId::at(&new)? != new_id || is_written(&new) || fs::read(&new)? != bytes {
+        if FileId::at(&new).is_ok_and(|id| id != new_id)
+            || is_written(&new)
+            || fs::read(&new).is_ok_and(|now| now != bytes)
+        {
             let _ = swap();
         }
         Ok(ReplaceOutcome::Changed)
@@ -242,6 +251,20 @@ mod tests {
         for copy in copies {
             assert!(cfg!(windows) || !FileAccess::at(&copy).unwrap().is_open);
         }
+    }
+
+    #[test]
+    fn a_file_that_is_not_edited_gets_no_copy() {
+        let (folder, path, backups) = folder_and_file("0");
+        let old = FileSnapshot::read(&path).unwrap();
+        let _writer = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        for content in 1..=12 {
+            let snapshot = FileSnapshot::read(&path).unwrap();
+            fs::write(&path, content.to_string()).unwrap();
+            assert_eq!(snapshot.replace("new", Some(&backups)).unwrap(), ReplaceOutcome::Changed);
+        }
+        assert_eq!(old.replace("new", Some(&backups)).unwrap(), ReplaceOutcome::Changed);
+        assert_eq!(fs::read_dir(folder.path().join("backups")).unwrap().count(), 0);
     }
 
     #[test]

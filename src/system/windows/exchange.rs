@@ -42,7 +42,10 @@ pub fn exchange(one: &Path, other: &Path) -> Result<(), ExchangeError> {
             _ => ExchangeError::Failed(error),
         });
     }
-    rename(&aside, one).map_err(ExchangeError::Failed)
+    rename(&aside, one).map_err(|error| {
+        let _ = rename(&aside, other);
+        ExchangeError::Failed(error)
+    })
 }
 
 fn aside(path: &Path) -> PathBuf {
