@@ -230,13 +230,8 @@ impl Observer {
             }
         };
         lines.bytes += gap.bytes;
-        let MessageLines { direction, framer, scanner, .. } = lines;
-        framer.gap(gap.newlines, gap.ends_line, |piece| {
-            if let Piece::Cut { size } = piece {
-                scanner.reset();
-                self.session.cut(*direction, size, step);
-            }
-        });
+        let MessageLines { framer, scanner, .. } = lines;
+        framer.gap(gap.newlines, gap.ends_line, |_| scanner.reset());
         self.session.gap(&gap, step);
     }
 
@@ -359,10 +354,7 @@ impl MessageLines {
                 }
                 session.totals.envelope_only += u64::from(!bodies);
             }
-            Piece::Cut { size } => {
-                scanner.reset();
-                session.cut(direction, size, step);
-            }
+            Piece::Cut { .. } => scanner.reset(),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The log record, `spantap/1`: the contract between the proxy and every reader of its logs.
 //!
-//! A record is one flat JSON object on one line. An unknown field is absent, never null. [`Record::new`] alone
-//! turns an event into a record; [`agent`] has the records of agents' own telemetry. The log line, the live span and the span that `spantap export` sends later are
-//! all made from the record, so they cannot disagree.
+//! A record is one flat JSON object on one line. A field without a value is absent, never null.
+//! [`Record::new`] alone makes records from events; [`agent`] has the records of agents' telemetry.
+//! The log line, the live span and the span that `spantap export` sends are made from the record, so they agree.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -23,10 +23,7 @@ mod tools;
 
 pub use context::{ContextCounts, ContextOmission};
 pub use debug::{BodiesState, Body, BodyPart, DebugStarted};
-pub use tools::{
-    ChangedTool, DefinitionPart, LintedTool, ListedTool, ToolChangeKind, ToolsChanged, ToolsLinted,
-    ToolsListed,
-};
+pub use tools::{ChangedTool, LintedTool, ListedTool, ToolsChanged, ToolsLinted, ToolsListed};
 
 /// Takes events in their order, on the thread that runs the observer. A sink drops and counts the events that
 /// it cannot take. It waits for its own queue for a bounded time only.
@@ -451,8 +448,6 @@ words! {
         NotJson = "not_json",
         /// JSON that is not a JSON-RPC message.
         NotJsonRpc = "not_json_rpc",
-        /// A line that was cut by lost bytes.
-        Partial = "partial",
     }
 }
 

@@ -10,9 +10,34 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::observe::canonical::{JsonText, canonical, write_string};
-use crate::observe::event::{DefinitionPart, ToolChangeKind};
 use crate::observe::lint::ObservedLint;
 use crate::text::hex;
+use crate::text::words::words;
+
+words! {
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum ToolChangeKind {
+        Added = "added",
+        Removed = "removed",
+        #[default]
+        Changed = "changed",
+    }
+}
+
+words! {
+    /// A part of a tool definition.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub enum DefinitionPart {
+        Title = "title",
+        Description = "description",
+        InputSchema = "input_schema",
+        OutputSchema = "output_schema",
+        Annotations = "annotations",
+        /// All other members, such as `icons` and `_meta`.
+        #[default]
+        Other = "other",
+    }
+}
 
 /// A tool definition as it was received.
 #[derive(Clone, Debug, PartialEq)]

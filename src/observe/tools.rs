@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use sha2::{Digest, Sha256};
 
-use crate::observe::event::ToolChangeKind;
-use crate::observe::tool_definition::{Fingerprints, ToolChange, ToolFingerprint, changes, joined};
+use crate::observe::tool_definition::{
+    Fingerprints, ToolChange, ToolChangeKind, ToolFingerprint, changes, joined,
+};
 
 /// The definitions of a server by name. They contain hashes without a key, so that a new hash key changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

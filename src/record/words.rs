@@ -1,18 +1,19 @@
 //! The closed lists of words in a record, as JSON.
 //!
-//! The observer, which knows no JSON, declares most of them; this module writes and reads them. A log of
-//! a newer version may contain a word that this version does not know. The record is read all the same:
-//! an unknown status is [`Status::Unknown`], an unknown part of a tool is [`DefinitionPart::Other`], and a field with any other unknown word counts as absent.
+//! The observer, which knows no JSON, declares most of them; this module writes and reads them. A log of a newer
+//! version may contain words that this version does not know. Its records are read all the same: an unknown status is
+//! [`Status::Unknown`], an unknown part of a tool is [`DefinitionPart::Other`], and any other field with an unknown
+//! word counts as absent.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::observe::canonical::JsonText;
 pub(crate) use crate::observe::event::{
-    BodiesState, BodyPart, DefinitionPart, Direction, EndReason, LossPlace, SessionSource, Status,
-    ToolChangeKind, UnmatchedKind,
+    BodiesState, BodyPart, Direction, EndReason, LossPlace, SessionSource, Status, UnmatchedKind,
 };
 pub(crate) use crate::observe::lint::{LintLevel, LintRule};
+pub(crate) use crate::observe::tool_definition::{DefinitionPart, ToolChangeKind};
 pub(crate) use crate::relay::chunk::Stream;
 use crate::text::words::words;
 

@@ -3,7 +3,7 @@
 use crate::observe::canonical::Hash;
 use crate::observe::lint::LintRule;
 use crate::observe::redact::Redacted;
-use crate::text::words::words;
+use crate::observe::tool_definition::{DefinitionPart, ToolChangeKind};
 
 #[derive(Clone, Debug)]
 pub struct ToolsChanged {
@@ -22,31 +22,6 @@ pub struct ChangedTool {
     pub kind: ToolChangeKind,
     /// Parts that differ, if the tool was changed.
     pub parts: Vec<DefinitionPart>,
-}
-
-words! {
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-    pub enum ToolChangeKind {
-        Added = "added",
-        Removed = "removed",
-        #[default]
-        Changed = "changed",
-    }
-}
-
-words! {
-    /// A part of a tool definition.
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-    pub enum DefinitionPart {
-        Title = "title",
-        Description = "description",
-        InputSchema = "input_schema",
-        OutputSchema = "output_schema",
-        Annotations = "annotations",
-        /// All other members, such as `icons` and `_meta`.
-        #[default]
-        Other = "other",
-    }
 }
 
 #[derive(Clone, Debug)]

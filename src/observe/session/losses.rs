@@ -90,11 +90,6 @@ impl Session {
         }
     }
 
-    /// Counts a line that was cut by lost bytes.
-    pub(crate) fn cut(&mut self, direction: Direction, size: u64, step: &mut Step<'_>) {
-        self.malformed(direction.stream(), MalformedReason::Partial, size, step);
-    }
-
     /// Counts an answer or a cancellation that belongs to no open request. A flood is reported at each doubling.
     pub(super) fn unmatched(
         &mut self,

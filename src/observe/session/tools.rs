@@ -11,6 +11,7 @@ use crate::observe::redact::Field;
 use crate::observe::repeats::RateLimit;
 use crate::observe::session::linted::LintedTools;
 use crate::observe::session::{Session, Step};
+use crate::observe::tool_definition::ToolChangeKind;
 use crate::observe::tools::{ListingReport, PageCursor, PagePlace, ToolDrift, ToolListings, ToolSet};
 
 /// Names in each list of an event; a record has a limited size.

@@ -7,6 +7,7 @@ use crate::observe::event::*;
 use crate::observe::lint::LintRule;
 use crate::observe::mcp::Method;
 use crate::observe::redact::{Field, Redacted, RedactionCounts, Redactor};
+use crate::observe::tool_definition::{DefinitionPart, ToolChangeKind};
 use crate::observe::traceparent::{SpanId, TraceFlags, TraceId};
 use crate::record::timestamp::Timestamp;
 use crate::record::{ClockAnchor, Dropped, Identity};

@@ -189,8 +189,6 @@ impl Model {
         self.now = now;
         self.count_bytes(client, piece);
         self.expected.totals.bytes_lost += piece.bytes.len() as u64;
-        let was_cut = self.line[usize::from(client)].is_some_and(|seen| seen > 0);
-        self.expected.totals.malformed += u64::from(was_cut);
         for byte in &piece.bytes {
             self.line[usize::from(client)] = None;
             if *byte == b'\n' {

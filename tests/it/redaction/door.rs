@@ -12,6 +12,8 @@ const SAFE: &[&str] = &[
     "Hash",
     "Method",
     "LintRule",
+    "DefinitionPart",
+    "ToolChangeKind",
     "TraceId",
     "SpanId",
     "TraceFlags",

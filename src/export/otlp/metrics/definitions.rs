@@ -8,7 +8,8 @@ use opentelemetry::metrics::{Counter, Gauge};
 use crate::export::otlp::instruments::{InstrumentFactory, ServerLabel};
 use crate::export::otlp::metrics::calls::{MAX_TOOLS, OTHER};
 use crate::export::otlp::semconv::{self, attribute as name};
-use crate::observe::event::{ToolChangeKind, ToolsChanged, ToolsListed};
+use crate::observe::event::{ToolsChanged, ToolsListed};
+use crate::observe::tool_definition::ToolChangeKind;
 use crate::record::tokens;
 
 pub(super) struct DefinitionMetrics {
