@@ -89,9 +89,11 @@ words! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum FailureKind {
         NotFound = "not_found",
-        /// The address or a header of a remote server cannot be used.
+        /// The command, the address or a header in the host's file cannot be used.
         BadEntry = "bad_entry",
         NotExecutable = "not_executable",
+        /// The system refused a new process or its pipes.
+        NotStarted = "not_started",
         /// The server ended, or closed its stdout, before it answered.
         Died = "died",
         NoAnswer = "no_answer",
@@ -117,10 +119,12 @@ impl FailureKind {
     pub(crate) fn of(launch: &ServerLaunch) -> Vec<FailureKind> {
         use FailureKind::{
             BadEntry, Banner, Connect, Died, Dns, HttpStatus, NeedsSignIn, NoAnswer, NotExecutable, NotFound,
-            NotMcp, ProtocolError, Tls,
+            NotMcp, NotStarted, ProtocolError, Tls,
         };
         match launch {
-            ServerLaunch::Local(_) => vec![NotFound, NotExecutable, Died, NoAnswer, Banner, ProtocolError],
+            ServerLaunch::Local(_) => {
+                vec![NotFound, BadEntry, NotExecutable, NotStarted, Died, NoAnswer, Banner, ProtocolError]
+            }
             ServerLaunch::Remote(_) => {
                 vec![BadEntry, NoAnswer, ProtocolError, Dns, Connect, Tls, HttpStatus, NeedsSignIn, NotMcp]
             }
@@ -140,7 +144,7 @@ impl FailureKind {
             FailureKind::Tls => 8,
             FailureKind::HttpStatus => 9,
             FailureKind::NeedsSignIn => 10,
-            FailureKind::NotExecutable => 126,
+            FailureKind::NotExecutable | FailureKind::NotStarted => 126,
             FailureKind::NotFound | FailureKind::BadEntry => 127,
         }
     }
@@ -178,8 +182,11 @@ impl ServerFailure {
             FailureKind::NotFound => {
                 "give the program's full path: hosts started from the desktop have a short PATH"
             }
-            FailureKind::BadEntry => "correct the address and the headers in the host's file",
+            FailureKind::BadEntry => "correct the entry in the host's file",
             FailureKind::NotExecutable => group::WAY_TO_EXECUTE,
+            FailureKind::NotStarted => {
+                "the system refused it: look at the limits of processes and open files (ulimit -a), and at free memory"
+            }
             FailureKind::Died if self.stderr.is_empty() => {
                 "run the command by hand: it writes nothing to stderr"
             }
@@ -190,7 +197,9 @@ impl ServerFailure {
             FailureKind::Banner => {
                 "stdout is only for MCP messages: start the server in its stdio mode, and log to stderr"
             }
-            FailureKind::ProtocolError => "--era legacy or --era modern tries one handshake alone",
+            FailureKind::ProtocolError => {
+                "the answer is not one of MCP: read it above; --era legacy or --era modern tries one handshake alone"
+            }
             FailureKind::Dns => "check the name in the address, and the network",
             FailureKind::Connect => "no program listens there, or a firewall is between: check host and port",
             FailureKind::Tls => "check the certificate, and the clock; SSL_CERT_FILE names other authorities",
@@ -212,6 +221,8 @@ const DISCOVER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_PAGES: usize = 100;
 const MODERN: &str = "2026-07-28";
 const LEGACY: &str = "2025-11-25";
+/// The versions with `initialize`.
+const VERSIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", LEGACY];
 
 impl Probe {
     /// Probes a server and ends it. If the process ends at the first message of the modern era, starts it again for
@@ -369,6 +380,7 @@ impl<'a> ProbeSession<'a> {
         let mut initialize = None;
         let mut deadline = Instant::now() + self.timeout;
         let mut fall_back = None;
+        let mut has_other = false;
         if era == ProtocolEra::Legacy {
             initialize = Some(self.initialize()?);
         } else {
@@ -381,7 +393,7 @@ impl<'a> ProbeSession<'a> {
             else {
                 if fall_back.take().is_none() {
                     let method = if initialize.is_some() { "initialize" } else { "server/discover" };
-                    return Err(self.no_answer(method));
+                    return Err(self.no_answer(method, has_other));
                 }
                 *only_discovered = false;
                 initialize = Some(self.initialize()?);
@@ -398,8 +410,8 @@ impl<'a> ProbeSession<'a> {
                         let text = format!("the answer to server/discover names no version from {MODERN} on");
                         return Err(protocol_error(text));
                     }
-                    ProbeAnswer::Error(code) if era == ProtocolEra::Modern => {
-                        return Err(refused("server/discover", code));
+                    ProbeAnswer::Error(error) if era == ProtocolEra::Modern => {
+                        return Err(refused("server/discover", &error));
                     }
                     _ if initialize.is_none() => {
                         fall_back = None;
@@ -411,6 +423,8 @@ impl<'a> ProbeSession<'a> {
                 }
             } else if Some(id) == initialize {
                 return self.initialized(answer);
+            } else {
+                has_other = true;
             }
         }
     }
@@ -425,10 +439,17 @@ impl<'a> ProbeSession<'a> {
     fn initialized(&mut self, answer: ProbeAnswer) -> Result<ServerGreeting, ProbeProblem> {
         let result = match answer {
             ProbeAnswer::Result(result) => result,
-            ProbeAnswer::Error(code) => return Err(refused("initialize", code)),
+            ProbeAnswer::Error(error) => return Err(refused("initialize", &error)),
         };
         if !result["protocolVersion"].is_string() || !result["capabilities"].is_object() {
             return Err(protocol_error("the answer to initialize has no protocolVersion or no capabilities"));
+        }
+        let info = &result["serverInfo"];
+        if !info["name"].is_string() || !info["version"].is_string() {
+            self.warnings.push("its answer to initialize has no serverInfo with name and version".to_owned());
+        }
+        if !VERSIONS.iter().any(|version| result["protocolVersion"] == **version) {
+            self.warnings.push(format!("it chose a protocol version that MCP does not have by {MODERN}"));
         }
         self.server.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))?;
         Ok(legacy_greeting(&result))
@@ -438,8 +459,8 @@ impl<'a> ProbeSession<'a> {
     fn ping(&mut self) -> Result<(&'static str, Duration), ProbeProblem> {
         let method = if self.modern { "server/discover" } else { "ping" };
         let begin = Instant::now();
-        if let ProbeAnswer::Error(code) = self.ask(method, json!({}))? {
-            self.warnings.push(format!("it answers {method} with {}", code_text(code)));
+        if let ProbeAnswer::Error(error) = self.ask(method, json!({}))? {
+            self.warnings.push(format!("it answers {method} with {error}"));
         }
         Ok((method, begin.elapsed()))
     }
@@ -452,7 +473,7 @@ impl<'a> ProbeSession<'a> {
         for _ in 0..MAX_PAGES {
             let page = match self.ask("tools/list", params)? {
                 ProbeAnswer::Result(page) => page,
-                ProbeAnswer::Error(code) => return Err(refused("tools/list", code)),
+                ProbeAnswer::Error(error) => return Err(refused("tools/list", &error)),
             };
             let tools = page["tools"].as_array();
             for tool in tools.ok_or_else(|| protocol_error("the answer to tools/list has no tools"))? {
@@ -471,7 +492,7 @@ impl<'a> ProbeSession<'a> {
     }
 
     fn ask(&mut self, method: &str, params: Value) -> Result<ProbeAnswer, ProbeProblem> {
-        let asked = self.send(method, params)?;
+        let (asked, mut has_other) = (self.send(method, params)?, false);
         let deadline = Instant::now() + self.timeout;
         loop {
             match self.server.reply(deadline)? {
@@ -479,8 +500,8 @@ impl<'a> ProbeSession<'a> {
                     self.definition_bytes += definition_bytes;
                     return Ok(answer);
                 }
-                Some(_) => {}
-                None => return Err(self.no_answer(method)),
+                Some(_) => has_other = true,
+                None => return Err(self.no_answer(method, has_other)),
             }
         }
     }
@@ -497,11 +518,11 @@ impl<'a> ProbeSession<'a> {
         self.server.request(method, params)
     }
 
-    fn no_answer(&self, method: &str) -> ProbeProblem {
-        ProbeProblem {
-            kind: FailureKind::NoAnswer,
-            text: format!("no answer to {method} within {:?}", self.timeout),
-        }
+    /// `has_other` is true if an answer with an id came that spantap did not use, or used before.
+    fn no_answer(&self, method: &str, has_other: bool) -> ProbeProblem {
+        let other = if has_other { ", but an answer with another id" } else { "" };
+        let text = format!("no answer to {method} within {:?}{other}", self.timeout);
+        ProbeProblem { kind: FailureKind::NoAnswer, text }
     }
 }
 
@@ -509,12 +530,8 @@ fn client_info() -> Value {
     json!({"name": CHECK_CLIENT, "version": env!("CARGO_PKG_VERSION")})
 }
 
-fn refused(method: &str, code: Option<i64>) -> ProbeProblem {
-    protocol_error(format!("the server answered {method} with {}", code_text(code)))
-}
-
-fn code_text(code: Option<i64>) -> String {
-    code.map_or_else(|| "an error without a code".to_owned(), |code| format!("error {code}"))
+fn refused(method: &str, error: &str) -> ProbeProblem {
+    protocol_error(format!("the server answered {method} with {error}"))
 }
 
 /// Returns a name or version that the server reports, redacted; `?` if it reports none.

@@ -6,6 +6,7 @@ use crate::check::{ProbeProblem, protocol_error};
 use crate::observe::canonical::{HashKey, Hashing};
 use crate::observe::envelope::Scanner;
 use crate::observe::message::RequestId;
+use crate::observe::redact::{Field, Redactor};
 
 /// Answer to one of our requests, with the request's id.
 pub(super) struct ProbeReply {
@@ -17,14 +18,25 @@ pub(super) struct ProbeReply {
 
 impl ProbeReply {
     pub(super) fn error(id: u64, code: Option<i64>) -> ProbeReply {
-        ProbeReply { id, answer: ProbeAnswer::Error(code), definition_bytes: 0 }
+        ProbeReply { id, answer: ProbeAnswer::Error(error_text(code, None)), definition_bytes: 0 }
     }
 }
 
 pub(super) enum ProbeAnswer {
     Result(Value),
-    /// Code of the error, if it has one.
-    Error(Option<i64>),
+    /// Code and message of the error, redacted: `error -32603: db down`.
+    Error(String),
+}
+
+fn error_text(code: Option<i64>, message: Option<&str>) -> String {
+    let code = code.map_or_else(|| "an error without a code".to_owned(), |code| format!("error {code}"));
+    match message.filter(|message| !message.is_empty()) {
+        Some(message) => {
+            let message = Redactor::default().redact(Field::Summary, message.as_bytes());
+            format!("{code}: {}", message.as_str())
+        }
+        None => code,
+    }
 }
 
 /// Parses a message; `None` if it is not JSON. Fails if it is nested too deeply.
@@ -47,7 +59,10 @@ pub(super) fn reply_of(message: &Value, text: &[u8]) -> Result<Option<ProbeReply
     let answer = match message.get("result") {
         Some(result) if result.is_object() => ProbeAnswer::Result(result.clone()),
         Some(_) => return Err(protocol_error("the server answered with a result that is not an object")),
-        None => ProbeAnswer::Error(message.pointer("/error/code").and_then(Value::as_i64)),
+        None => {
+            let error = &message["error"];
+            ProbeAnswer::Error(error_text(error["code"].as_i64(), error["message"].as_str()))
+        }
     };
     let has_tools = message.pointer("/result/tools").is_some();
     let definition_bytes = if has_tools { definition_bytes(text) } else { 0 };

@@ -36,7 +36,7 @@ pub(super) struct ProbeServer {
     group: ProcessGroup,
     /// When the server was started.
     pub(super) begin: Instant,
-    lines: Receiver<Vec<u8>>,
+    lines: Receiver<StdoutLine>,
     errors: LastLines,
     /// Receives a message when stderr has ended.
     errors_end: Receiver<()>,
@@ -64,7 +64,7 @@ impl ProbeServer {
             return Err(failure(FailureKind::NotFound, "no server command".to_owned()));
         };
         let pipes = pipes().map_err(|error| {
-            failure(FailureKind::NotExecutable, format!("no pipe can be made for the server: {error}"))
+            failure(FailureKind::NotStarted, format!("no pipe can be made for the server: {error}"))
         });
         let pipes = pipes?;
         let mut command = group::command(program);
@@ -114,6 +114,7 @@ impl ProbeServer {
             // Lines after the last answer count too. A process that goes on writing is not waited for.
             let deadline = Instant::now() + DRAIN_TIMEOUT;
             while let (Ok(line), true) = (self.lines.try_recv(), Instant::now() < deadline) {
+                let StdoutLine::Whole(line) = line else { continue };
                 if serde_json::from_slice::<Value>(&line).is_err() && !line.trim_ascii().is_empty() {
                     self.banner_lines += 1;
                     self.first_banner.get_or_insert(line);
@@ -214,7 +215,11 @@ impl ProbePeer for ProbeServer {
                 return Ok(None);
             }
             let line = match self.lines.recv_timeout(left) {
-                Ok(line) => line,
+                Ok(StdoutLine::Whole(line)) => line,
+                Ok(StdoutLine::TooLong) => {
+                    let text = "a line of its stdout is larger than 16 MiB".to_owned();
+                    return Err(ProbeProblem { kind: FailureKind::ProtocolError, text });
+                }
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(ProbeProblem { kind: FailureKind::Died, text: ENDED.to_owned() });
@@ -269,6 +274,10 @@ fn start_failure(
         }
         ErrorKind::NotFound => (FailureKind::NotFound, "not found".to_owned()),
         ErrorKind::PermissionDenied => (FailureKind::NotExecutable, "not executable".to_owned()),
+        ErrorKind::InvalidInput => (FailureKind::BadEntry, error.to_string()),
+        ErrorKind::WouldBlock | ErrorKind::OutOfMemory | ErrorKind::ArgumentListTooLong => {
+            (FailureKind::NotStarted, error.to_string())
+        }
         _ => (FailureKind::NotExecutable, error.to_string()),
     };
     let program = redactor().redact_argv(&launch.command[..1]);
@@ -277,13 +286,21 @@ fn start_failure(
     ServerFailure { kind, text, stderr: Vec::new(), banner_lines: 0 }
 }
 
+enum StdoutLine {
+    Whole(Vec<u8>),
+    /// Longer than [`MAX_LINE`].
+    TooLong,
+}
+
 /// Reads lines in a new thread. A server that writes faster than its lines are received has to wait.
-fn read_lines(source: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+fn read_lines(source: impl Read + Send + 'static) -> Receiver<StdoutLine> {
     let (sender, receiver) = sync_channel(16);
     std::thread::spawn(move || {
         let mut source = BufReader::new(source);
         while let Some(line) = next_line(&mut source) {
-            if sender.send(line).is_err() {
+            let line = if is_cut(&line) { StdoutLine::TooLong } else { StdoutLine::Whole(line) };
+            let is_read = matches!(line, StdoutLine::Whole(_)) || source.skip_until(b'\n').is_ok();
+            if sender.send(line).is_err() || !is_read {
                 return;
             }
         }
@@ -300,7 +317,7 @@ fn read_tail(source: impl Read + Send + 'static, mut redactor: Redactor) -> (Las
     std::thread::spawn(move || {
         let mut source = BufReader::new(source);
         while let Some(line) = next_line(&mut source) {
-            let is_cut = line.len() as u64 == MAX_LINE && !line.ends_with(b"\n");
+            let is_cut = is_cut(&line);
             let line = redactor.redact(Field::StderrLine, line.trim_ascii_end());
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() == MAX_LINES {
@@ -318,6 +335,12 @@ fn read_tail(source: impl Read + Send + 'static, mut redactor: Redactor) -> (Las
     (tail, end)
 }
 
+/// Returns true if [`next_line`] returned only the beginning of a line.
+fn is_cut(line: &[u8]) -> bool {
+    line.len() as u64 == MAX_LINE && !line.ends_with(b"\n")
+}
+
+/// Returns a line with its end, of a longer one the first [`MAX_LINE`] bytes.
 fn next_line(source: &mut BufReader<impl Read>) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     let read = source.by_ref().take(MAX_LINE).read_until(b'\n', &mut line);

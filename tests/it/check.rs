@@ -132,6 +132,13 @@ fn each_way_of_not_working_has_a_status_and_a_word_of_its_own() {
             "nested more than 127 levels deep",
         ),
         (
+            "read -r line; head -c 17000000 /dev/zero | tr '\\0' x; echo; read -r line",
+            "30s",
+            4,
+            "protocol_error",
+            "larger than 16 MiB",
+        ),
+        (
             "echo Listening on port 3000; while read -r line; do :; done",
             "1s",
             5,
@@ -157,6 +164,11 @@ fn each_way_of_not_working_has_a_status_and_a_word_of_its_own() {
             "{said}"
         );
     }
+    let limited = ["-c", "ulimit -Sn 4; exec \"$0\" check -- true", SPANTAP];
+    let output = home.command("sh").args(limited).output().unwrap();
+    let (_, said) = text(&output);
+    assert_eq!(output.status.code(), Some(126));
+    assert!(said.contains("no pipe can be made") && said.contains("hint: the system refused it"), "{said}");
 }
 
 #[test]

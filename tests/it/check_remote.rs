@@ -236,7 +236,7 @@ fn a_url_that_cannot_be_one_is_a_usage_error_in_one_line_and_quotes_no_credentia
     let output = home_with("http://h:99999/mcp", &json!({})).spantap(["check", "hub"]).output().unwrap();
     let said = text(&output).1;
     assert!(output.status.code() == Some(127) && said.starts_with("error: its address has a port"), "{said}");
-    assert!(said.contains("hint: correct the address"), "{said}");
+    assert!(said.contains("hint: correct the entry"), "{said}");
 }
 
 #[test]

@@ -19,8 +19,8 @@ use crate::cli::check::{failure_json, health_json};
 use crate::cli::selection::{note, terminal};
 use crate::cli::{Out, write_json};
 use crate::hosts::launch::ServerLaunch;
-use crate::observe::event::ToolChangeKind;
 use crate::observe::redact::Redactor;
+use crate::observe::tool_definition::ToolChangeKind;
 use crate::observe::tool_definition::{ToolChange, parts_text};
 use crate::present::check::{CheckRow, CheckState};
 use crate::present::{Printable, check, format};
@@ -281,6 +281,7 @@ fn words(kind: FailureKind) -> &'static str {
         FailureKind::NotFound => "not found",
         FailureKind::BadEntry => "bad entry",
         FailureKind::NotExecutable => "not executable",
+        FailureKind::NotStarted => "not started",
         FailureKind::Died => "died",
         FailureKind::NoAnswer => "no answer",
         FailureKind::Banner | FailureKind::NotMcp => "not MCP",
