@@ -1,10 +1,13 @@
 //! Receives the telemetry of agents and of MCP servers, and records the fixed list of fields of
 //! [`AgentRecord`](crate::record::agent::AgentRecord).
 //!
-//! `serve` has the ports and connections (`connection_use` when they are closed), `receive` the requests. `recording` takes one body at a time: `decode` undoes
-//! its encoding, `split` takes it apart within limits, `adapters` read it into facts (`fact`), `merge` joins the
-//! parts of a fact, and `file` has the lines.
-//! `forward` passes bodies on as they came. `state` is what other commands read of a run.
+//! A request passes these modules in order:
+//! - `serve`: ports and connections; `connection_use` says when a connection is closed
+//! - `receive`: admission and the body
+//! - `recording`: one body at a time: `decode` decompresses it, `split` parses it in pieces, `adapters` make facts
+//!   (`fact`), `merge` joins the parts of a fact, `file` writes lines
+//!
+//! `forward` sends the body on unchanged. `state` is the file that other commands read.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -228,7 +231,7 @@ impl Run {
         Ok(Run { state, last, recording, counts, senders, otlp, closing, room, connections, leaving, warn })
     }
 
-    /// Returns true if another run has the state file.
+    /// Returns true if another run was running when this one began.
     fn is_second(&self) -> bool {
         self.last.as_ref().is_some_and(|(_, run)| *run == RunState::Running)
     }
@@ -307,11 +310,15 @@ impl Run {
     }
 
     async fn write_state(&self) {
-        if self.is_second() {
-            return;
-        }
-        let state = self.state.clone();
-        let written = tokio::task::spawn_blocking(move || state.write()).await;
+        let (state, is_second) = (self.state.clone(), self.is_second());
+        let write = move || {
+            let is_of_another = |other: CollectState| {
+                other.connection_id != state.connection_id && other.run_state() == RunState::Running
+            };
+            // The file belongs to the run that began first, until that has ended.
+            if is_second && state::read().is_some_and(is_of_another) { Ok(()) } else { state.write() }
+        };
+        let written = tokio::task::spawn_blocking(write).await;
         if let Ok(Err(error)) = written {
             tracing::info!("the state file cannot be written: {error}");
         }

@@ -1,13 +1,17 @@
 //! Reads session files back into records and computes answers from them; `live` reads what runs now.
 //!
-//! `files` finds the logs, `scan` reads their lines, `entry` parses the needed part of a record
-//! (`plain`: of one in the form that most have), and `select` decides which records count. A scan counts a record once (`duplicates`) and joins a call with an outcome that a later
-//! connection saw (`tasks`); `nested` finds connections inside another one. `last`, `sessions`, `stats`, `errors`,
-//! `find`, `why`, `context`, `diff`, `gate`, `report` and `top` each compute the answer of one command; `tool_history` that of
-//! `context --history`. They share `totals`, `durations`, `listing`,
-//! `time_spent`, rows (`row`, `event`) and `greatest`. `follow` reads lines that are added later, and `filter` selects
-//! among rows. `catalogue` collects the tools that servers listed. `attention` reads live files only. `agents` joins
-//! what agents reported to the calls of a session. `bodies` reads the files of bodies, for `show` alone. `last_seen` reads the first line of each log.
+//! How a command reads logs:
+//! - `files` finds the logs; `last_seen` reads the first line of each
+//! - `scan` reads their lines; `entry` parses the needed part of a record (`plain`: of one in the usual form)
+//! - `duplicates` counts a record once that is in two places; `tasks` joins a call with the outcome of its task that a
+//!   later connection saw; `nested` finds connections inside other ones
+//! - `select` decides which records count; `filter` selects among rows
+//! - `follow` reads lines that are added later; `live` and `attention` read live files
+//!
+//! `last`, `sessions`, `stats`, `errors`, `find`, `why`, `context`, `tool_history`, `diff`, `gate`, `report` and `top`
+//! each compute the answer of one command. They share `totals`, `durations`, `listing`, `time_spent`, `greatest`,
+//! `catalogue` (the tools that servers listed) and rows (`row`, `event`). `agents` joins what agents reported to the
+//! calls of a session. `bodies` reads the files of bodies, for `show` alone.
 
 pub(crate) mod agents;
 pub(crate) mod attention;

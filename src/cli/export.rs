@@ -86,18 +86,20 @@ impl ExportArgs {
             since_checkpoint: 0,
             line,
             lost: BTreeMap::new(),
+            findings: ScanFindings::default(),
         };
         let sent = sessions.iter().try_for_each(|session| run.send(session)).and_then(|()| run.finish());
-        let ExportRun { line, seen, lost, resume, .. } = run;
+        let ExportRun { line, seen, lost, resume, findings, .. } = run;
         let records = line.end();
+        reading.print_problems(&findings);
         sent?;
         let count = format!("{} of {}", plural(records, "record"), plural(seen.len() as u64, "connection"));
         if lost.is_empty() {
             let printed = writeln!(out, "{count} sent");
             if records == 0 && !resume {
-                reading.print_no_data("no records", &ScanFindings::default())?;
+                reading.print_no_data("no records", &findings)?;
             }
-            return done(ExitCode::SUCCESS, printed);
+            return done(reading.read_status(&findings), printed);
         }
         let reasons: Vec<String> = lost.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         let all: u64 = lost.values().sum();
@@ -176,6 +178,8 @@ struct ExportRun {
     line: ProgressLine,
     /// Number of spans and logs that were not taken, by reason.
     lost: BTreeMap<&'static str, u64>,
+    /// Files and lines that could not be read.
+    findings: ScanFindings,
 }
 
 impl ExportRun {
@@ -198,18 +202,27 @@ impl ExportRun {
         let failed = || format!("failed to read `{}`", source.name());
         let mut buffer = Vec::new();
         let mut reader = LineReader::new(source.open(0).with_context(failed)?, &mut buffer, 0);
+        let (mut records, mut unreadable) = (0, 0);
         loop {
             let line = match reader.next().with_context(failed)? {
                 LogLine::Whole(line) => line,
-                LogLine::TooLong => continue,
+                LogLine::TooLong => {
+                    unreadable += 1;
+                    continue;
+                }
                 // A line without a newline is still being written, or was cut off.
-                LogLine::Last(_) | LogLine::End => return Ok(()),
+                LogLine::Last(_) | LogLine::End => break,
             };
-            let (Some(entry), Ok(record)) =
-                (LogEntry::of_connection(line), serde_json::from_slice::<Record<'_>>(line))
-            else {
+            let entry = LogEntry::parse(line);
+            if entry.as_ref().is_ok_and(|entry| entry.event.is_of_agent()) {
+                records += 1;
+                continue;
+            }
+            let (Ok(entry), Ok(record)) = (entry, serde_json::from_slice::<Record<'_>>(line)) else {
+                unreadable += u64::from(!line.iter().all(u8::is_ascii_whitespace));
                 continue;
             };
+            records += 1;
             let connection = connections.entry(record.connection_id.to_string());
             let connection = connection
                 .or_insert_with(|| ConnectionEncoder::new(&self.settings, &identity(&record), self.side));
@@ -233,6 +246,12 @@ impl ExportRun {
                 self.reach_checkpoint()?;
             }
         }
+        match (records, unreadable) {
+            (_, 0) => {}
+            (0, _) => self.findings.foreign.push(source.name()),
+            _ => _ = self.findings.unreadable.insert(source.name(), unreadable),
+        }
+        Ok(())
     }
 
     /// Waits until all records are taken, and saves that. Records are sent again by the next run if some of those

@@ -338,11 +338,11 @@ pub(super) fn complete(mut program: clap::Command) -> clap::Command {
                 let faint = Style::new().dimmed();
                 let _ = writeln!(text, "  {faint}# {about}{faint:#}\n  {line}");
             }
-            match command.get_after_help().map(ToString::to_string) {
-                Some(own) if !own.contains(STATUS_HEAD) => text.extend(["\n", &own]),
-                Some(_) => text.extend(["\n", STATUS_HEAD, &statuses(&command)]),
-                None => {}
+            let own = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            if !own.is_empty() && !own.contains(STATUS_HEAD) {
+                text.extend(["\n", &own, "\n"]);
             }
+            text.extend(["\n", STATUS_HEAD, &statuses(&command)]);
             command.after_help(text)
         });
     }
@@ -403,6 +403,8 @@ pub(super) fn examples(name: &str) -> Vec<(&'static str, &'static str)> {
 const STATUS_HEAD: &str = "Exit status: ";
 /// Statuses of a command whose help has none of its own.
 const STATUSES: &str = "0 done; 1 an error; 2 usage.";
+const READ_STATUSES: &str = "0 answered, also if nothing was found; 1 what was asked for is not there or cannot be \
+                             read; 2 usage.";
 const PROXY_STATUSES: &str = "that of the server; 128 and N if signal N ended it; 125 if spantap failed, 126 if the \
                               server's command cannot be executed, 127 if it cannot be found; 2 usage.";
 
@@ -412,6 +414,9 @@ pub(super) fn statuses(command: &clap::Command) -> String {
     match own.as_deref().and_then(|text| text.split_once(STATUS_HEAD)) {
         Some((_, statuses)) => statuses.split("\n\n").next().unwrap_or_default().replace('\n', " "),
         None if matches!(command.get_name(), "spantap" | "run") => PROXY_STATUSES.to_owned(),
+        None if command.get_arguments().any(|argument| argument.get_id() == "fail_if_empty") => {
+            READ_STATUSES.to_owned()
+        }
         None => STATUSES.to_owned(),
     }
 }

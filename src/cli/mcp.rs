@@ -1,5 +1,6 @@
 //! `spantap mcp`: a read-only MCP server through which an agent asks about its own calls.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -118,7 +119,11 @@ impl McpArgs {
             // The call that was just answered, about which the agent asks, is being recorded.
             std::thread::sleep(RECORDED);
         }
-        let dir = self.log_dir.iter().map(|dir| format!("--log-dir={}", dir.display())).collect();
+        let dir = self.log_dir.as_ref().map(|dir| {
+            let mut word = OsString::from("--log-dir=");
+            word.push(dir);
+            word
+        });
         let words = question.words(arguments, self.all, dir).map_err(anyhow::Error::msg)?;
         let mut command = Cli::try_parse_from(words).map_err(short)?.command.context("no command")?;
         let session = scope.session.clone();

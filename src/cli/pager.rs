@@ -9,13 +9,16 @@ use crate::cli::Out;
 use crate::settings::process_variable;
 use crate::system::signals;
 
+/// Most bytes that are kept until the pager has begun: more than a pipe holds.
+const KEPT: usize = 256 << 10;
+
 /// Output that starts the pager when something is written.
 pub struct PagedOutput<'a> {
     plain: &'a mut Out<'a>,
     color: ColorChoice,
     /// The command that is started at the first write.
     pager: Option<String>,
-    running: Option<(Child, AutoStream<Box<dyn Write>>)>,
+    running: Option<Pager>,
 }
 
 impl<'a> PagedOutput<'a> {
@@ -27,34 +30,38 @@ impl<'a> PagedOutput<'a> {
     /// Runs `write`, and waits until the user quits the pager.
     pub fn run<T>(mut self, write: impl FnOnce(&mut Out<'_>) -> T) -> T {
         let result = write(&mut self);
-        if let Some((mut pager, input)) = self.running {
-            drop(input);
-            // The pager has shown what it could.
-            let _ = pager.wait();
+        if let Some(pager) = self.running
+            && let Some(kept) = pager.end()
+        {
+            // As without the pager, a reader may have left.
+            let _ = self.plain.write_all(&kept);
         }
         result
-    }
-
-    fn output(&mut self) -> &mut dyn Write {
-        if let Some(pager) = self.pager.take() {
-            // Without the pager the output is plain.
-            self.running = start(&pager, self.color).ok();
-        }
-        match &mut self.running {
-            Some((_, input)) => input,
-            None => self.plain,
-        }
     }
 }
 
 impl Write for PagedOutput<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output().write(bytes)
+        if let Some(pager) = self.pager.take() {
+            // Without the pager the output is plain.
+            self.running = Pager::start(&pager, self.color).ok();
+        }
+        let Some(pager) = &mut self.running else { return self.plain.write(bytes) };
+        let written = pager.write(bytes);
+        if let Err(error) = &written
+            && error.kind() == io::ErrorKind::BrokenPipe
+            && !pager.has_begun()
+            && let Some(kept) = self.running.take().and_then(Pager::end)
+        {
+            self.plain.write_all(&kept)?;
+            return self.plain.write(bytes);
+        }
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.running {
-            Some((_, input)) => input.flush(),
+            Some(pager) => pager.input.flush(),
             None => self.plain.flush(),
         }
     }
@@ -68,26 +75,60 @@ fn wanted() -> Option<String> {
     (!is_dumb && !matches!(pager.trim(), "" | "cat")).then_some(pager)
 }
 
-/// Starts the pager. From then on spantap leaves Ctrl-C to it: without spantap it would lose the terminal.
-fn start(pager: &str, color: ColorChoice) -> io::Result<(Child, AutoStream<Box<dyn Write>>)> {
-    let is_plain = |c: char| c.is_alphanumeric() || " -_=+,.:/@".contains(c);
-    let mut words = pager.split_whitespace();
-    let mut command = match words.next() {
-        Some(program) if pager.chars().all(is_plain) => Command::new(program),
-        _ => Command::new("sh"),
-    };
-    if command.get_program() == "sh" {
-        command.args(["-c", pager]);
-    } else {
-        command.args(words);
-    }
-    for (name, value) in [("LESS", "FRX"), ("LV", "-c")] {
-        if std::env::var_os(name).is_none() {
-            command.env(name, value);
+/// A pager that was started.
+struct Pager {
+    process: Child,
+    input: AutoStream<Box<dyn Write>>,
+    /// Everything that was written, until it is more than [`KEPT`].
+    kept: Option<Vec<u8>>,
+}
+
+impl Pager {
+    /// Starts the pager. From then on spantap leaves Ctrl-C to it: without spantap it would lose the terminal.
+    fn start(pager: &str, color: ColorChoice) -> io::Result<Pager> {
+        let is_plain = |c: char| c.is_alphanumeric() || " -_=+,.:/@".contains(c);
+        let mut words = pager.split_whitespace();
+        let mut command = match words.next() {
+            Some(program) if pager.chars().all(is_plain) => Command::new(program),
+            _ => Command::new("sh"),
+        };
+        if command.get_program() == "sh" {
+            command.args(["-c", pager]);
+        } else {
+            command.args(words);
         }
+        for (name, value) in [("LESS", "FRX"), ("LV", "-c")] {
+            if std::env::var_os(name).is_none() {
+                command.env(name, value);
+            }
+        }
+        let mut process = command.stdin(Stdio::piped()).spawn()?;
+        let input = process.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        signals::leave_the_keyboard();
+        Ok(Pager { process, input: AutoStream::new(Box::new(input), color), kept: Some(Vec::new()) })
     }
-    let mut child = command.stdin(Stdio::piped()).spawn()?;
-    let input = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    signals::leave_the_keyboard();
-    Ok((child, AutoStream::new(Box::new(input), color)))
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.input.write(bytes)?;
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&bytes[..count]);
+        }
+        self.kept = self.kept.take().filter(|kept| kept.len() <= KEPT);
+        Ok(count)
+    }
+
+    /// Returns true if the pager has read something.
+    fn has_begun(&self) -> bool {
+        self.kept.is_none()
+    }
+
+    /// Waits until the user quits the pager. Returns what was written if the shell could not start the pager: the user
+    /// has not seen it.
+    fn end(self) -> Option<Vec<u8>> {
+        let Pager { mut process, input, kept } = self;
+        drop(input);
+        let status = process.wait().ok().and_then(|status| status.code());
+        // As sh(1) ends if a command cannot be executed, or is not found.
+        matches!(status, Some(126 | 127)).then_some(kept).flatten()
+    }
 }

@@ -1,5 +1,6 @@
 //! `spantap report`.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::present::report::{PageData, PageSource, page};
 use crate::present::{Printable, format};
 use crate::query::report::ReportTotals;
 use crate::record::timestamp::Timestamp;
+use crate::system::access;
 
 #[derive(Debug, Args)]
 #[command(mut_arg("json", |argument| argument.hide(true)))]
@@ -69,7 +71,10 @@ impl ReportArgs {
             return Ok(reading.status(&findings, false, &self.output));
         }
         let name = Printable::from(path.to_string_lossy());
-        std::fs::write(path, &page).with_context(|| format!("failed to write `{name}`"))?;
+        // The page has texts and names of the logs, which only this user can read. A file that is there keeps its mode.
+        let written = access::private_options().write(true).create(true).truncate(true).open(path);
+        let written = written.and_then(|mut file| file.write_all(page.as_bytes()));
+        written.with_context(|| format!("failed to write `{name}`"))?;
         let size = format::bytes(page.len() as u64);
         writeln!(out, "{name}  {}, {size}", format::plural(operations, "operation"))?;
         if self.open {

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::Thread;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -186,6 +187,19 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "note: {}", without_commands(&text, CommandEscape::Text));
 }
 
+/// Ends the thread of a progress bar when it is dropped.
+struct EndOfBar<'a> {
+    done: &'a AtomicBool,
+    bar: &'a Thread,
+}
+
+impl Drop for EndOfBar<'_> {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        self.bar.unpark();
+    }
+}
+
 /// The time range of a command without `--since` and `--on`. It is everything if files or a session are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DefaultRange {
@@ -334,10 +348,9 @@ impl Reading {
                 }
                 let _ = write!(io::stderr(), "\r{:46}\r", "");
             });
-            let result = scan(&self.sources, make, &progress);
-            done.store(true, Ordering::Relaxed);
-            bar.thread().unpark();
-            result
+            // Ends the bar also if the scan panics: the panic waits for the bar's thread.
+            let _end = EndOfBar { done: &done, bar: bar.thread() };
+            scan(&self.sources, make, &progress)
         })
     }
 
@@ -372,14 +385,16 @@ impl Reading {
         format!("{}{time}", self.place)
     }
 
-    /// Returns the exit status of an answer: 1 if a log could not be read, or if a file that the user named is not a
-    /// log. An empty answer is an answer, except with `--fail-if-empty`.
+    /// Returns the exit status of an answer, as [`read_status`](Reading::read_status). An empty answer is an answer,
+    /// except with `--fail-if-empty`.
     pub(super) fn status(&self, findings: &ScanFindings, is_empty: bool, output: &OutputArgs) -> ExitCode {
+        if is_empty && output.fail_if_empty { ExitCode::FAILURE } else { self.read_status(findings) }
+    }
+
+    /// Returns the exit status 1 if a log could not be read, or if a file that the user named is not a log.
+    pub(super) fn read_status(&self, findings: &ScanFindings) -> ExitCode {
         let is_foreign = findings.foreign.iter().any(|name| self.named.contains(name));
-        match !findings.failed.is_empty() || is_foreign || (is_empty && output.fail_if_empty) {
-            true => ExitCode::FAILURE,
-            false => ExitCode::SUCCESS,
-        }
+        if findings.failed.is_empty() && !is_foreign { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     /// Prints one line on standard error that is not an error, unless the terminal is a screen.

@@ -1,9 +1,8 @@
 //! Passes requests on as they came, to one other collector.
 //!
-//! The bodies wait in a bounded queue. A failure that may pass is tried again, with growing pauses, up to
-//! [`MOST_TRIES`] times. A request that the collector refuses, or that finds no room, is counted, and so are the items that
-//! it leaves out of a request that it takes. A marker header names
-//! every collector that a request has passed, so that a request that comes back is refused.
+//! The queue is bounded. A failure that may pass is retried up to [`MOST_TRIES`] times, with growing pauses.
+//! Counted as lost: requests that the collector refuses, requests without room in the queue, and items that it rejects.
+//! A header lists the collectors that a request has passed; a request that comes back is refused.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;

@@ -56,7 +56,9 @@ pub(crate) fn write(
     if rows.len() > limit {
         writeln!(out, "{} more; --limit shows them", rows.len() - limit)?;
     }
-    let failures = format::plural(rows.iter().map(|row| row.count).sum(), "failure");
+    let denied: u64 = rows.iter().map(|row| row.denied).sum();
+    let failures = format::plural(rows.iter().map(|row| row.count).sum::<u64>() - denied, "failure");
     let messages = format::plural(rows.len() as u64, "message");
-    writeln!(out, "{}", Tone::Faint.paint(format!("{failures}, {messages}")))
+    let denials = if denied > 0 { format!("{}, ", format::plural(denied, "denial")) } else { String::new() };
+    writeln!(out, "{}", Tone::Faint.paint(format!("{failures}, {denials}{messages}")))
 }

@@ -36,7 +36,8 @@ pub(crate) fn write(
     for link in links {
         writeln!(out, "trace: {link}")?;
     }
-    session.events.iter().try_for_each(|event| write_event(out, terminal, event))?;
+    let names_servers = session.totals.servers.len() > 1;
+    session.events.iter().try_for_each(|event| write_event(out, terminal, event, names_servers))?;
     for open in &session.open {
         let ms = format::duration(open.started.ms_until(Timestamp::now()));
         let silent = open.silent_ms.map_or_else(String::new, |ms| {
@@ -142,9 +143,15 @@ fn write_time(out: &mut dyn Write, terminal: &Terminal, time: &TimeSpent) -> io:
     lines.iter().try_for_each(|line| writeln!(out, "{line}"))
 }
 
-fn write_event(out: &mut dyn Write, terminal: &Terminal, event: &EventRow) -> io::Result<()> {
+fn write_event(
+    out: &mut dyn Write,
+    terminal: &Terminal,
+    event: &EventRow,
+    names_server: bool,
+) -> io::Result<()> {
     let at = event.at.local(&terminal.zone, "%H:%M:%S");
-    let line = terminal.cut(format!("{at}  {}", event.text), terminal.width);
+    let server = if names_server { format!("{}: ", event.server_name) } else { String::new() };
+    let line = terminal.cut(format!("{at}  {server}{}", event.text), terminal.width);
     writeln!(out, "{}", Tone::from(event.severity).paint(line))?;
     event.stderr.iter().try_for_each(|line| {
         let line = terminal.cut(format!("{:10}{line}", ""), terminal.width);

@@ -66,14 +66,17 @@ pub(crate) fn tools_file(server_name: &str) -> Option<PathBuf> {
 }
 
 /// Returns the server's name with `.json`. A name that is long, or has characters that a file name should not
-/// have, is cut and cleaned, and gets a hash of the whole name, so that no two servers share a file.
+/// have, is cut and cleaned, and gets a hash of the whole name, so that no two servers share a file. Capitals are
+/// among these characters: some file systems do not distinguish them.
 fn tools_file_name(server_name: &str) -> String {
     /// Longest name that is used as it is, in bytes.
     const LONGEST: usize = 100;
     let is_safe = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let is_ordinary =
-        !server_name.is_empty() && !server_name.starts_with('.') && server_name.len() <= LONGEST;
-    if is_ordinary && server_name.chars().all(is_safe) {
+    let is_ordinary = !server_name.is_empty()
+        && !server_name.starts_with('.')
+        && server_name.len() <= LONGEST
+        && !is_device(server_name);
+    if is_ordinary && server_name.chars().all(|c| is_safe(c) && !c.is_ascii_uppercase()) {
         return format!("{server_name}.json");
     }
     let safe = |c: char| if is_safe(c) { c } else { '_' };
@@ -81,6 +84,15 @@ fn tools_file_name(server_name: &str) -> String {
     let hash = hex::text(&Sha256::digest(server_name)[..8]);
     // No name that is used as it is has a `~`.
     format!("{}~{hash}.json", name.trim_start_matches('.'))
+}
+
+/// Returns true if the part of a file name before its first dot is the name of a device on Windows.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default();
+    let numbered = |prefix| {
+        stem.strip_prefix(prefix).is_some_and(|rest| rest.len() == 1 && rest.as_bytes()[0].is_ascii_digit())
+    };
+    matches!(stem, "con" | "prn" | "aux" | "nul") || numbered("com") || numbered("lpt")
 }
 
 #[cfg(test)]
@@ -91,9 +103,11 @@ mod tests {
     fn every_server_has_a_tools_file_of_its_own_with_a_name_of_limited_length() {
         assert_eq!(tools_file_name("server-filesystem_1.2"), "server-filesystem_1.2.json");
         let long = "x".repeat(300);
-        let names = ["a b", "a_b", "a:b", ".a", "a", "", "日本", "本日", &long, &long[1..]];
+        let names =
+            ["a b", "a_b", "a:b", ".a", "a", "A", "", "日本", "本日", "con", "com1.x", &long, &long[1..]];
         let files: std::collections::BTreeSet<String> =
-            names.iter().map(|name| tools_file_name(name)).collect();
+            names.iter().map(|name| tools_file_name(name).to_ascii_lowercase()).collect();
+        assert!(!files.contains("con.json") && !files.contains("com1.x.json"), "{files:?}");
         assert_eq!(files.len(), names.len(), "{files:?}");
         assert!(files.iter().all(|file| file.len() <= 130 && !file.starts_with('.')), "{files:?}");
     }

@@ -70,7 +70,8 @@ impl<'a> SettingSources<'a> {
     /// Returns the name of the section of the server that `command` starts: the configured name, else one
     /// derived from the command. It may contain a secret and must not be shown.
     pub(crate) fn section_name(&self, command: &[OsString]) -> String {
-        self.resolver("").server().value.unwrap_or_else(|| server_name::section_name(command))
+        let given = self.resolver("").server().value.filter(|name| !name.is_empty());
+        given.unwrap_or_else(|| server_name::section_name(command))
     }
 
     /// Returns a resolver of single settings of the server `server_name`.

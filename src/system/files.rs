@@ -22,7 +22,10 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > limit {
-        true => Err(io::Error::other(format!("it is larger than {} MiB", limit >> 20))),
+        true => {
+            let (size, unit) = if limit < 1 << 20 { (limit >> 10, "KiB") } else { (limit >> 20, "MiB") };
+            Err(io::Error::other(format!("it is larger than {size} {unit}")))
+        }
         false => Ok(bytes),
     }
 }

@@ -12,7 +12,12 @@ type Question = (&'static str, &'static str, &'static str, &'static [&'static st
 
 const QUESTIONS: [Question; 10] = [
     ("why was the agent slow", "", "fixtures/why/slow-tool", &["took 4.10 s, much more than usual"]),
-    ("which tool fails most", "", FROM_SERVERS, &["read_text_file", "ENOENT: no such file", "11 failures"]),
+    (
+        "which tool fails most",
+        "",
+        FROM_SERVERS,
+        &["read_text_file", "ENOENT: no such file", "9 failures, 2 denials"],
+    ),
     ("did it loop?", "", "fixtures/why/loop", &["12 times with the same arguments", "no progress"]),
     ("what did the model see in call X?", "-1", "", &["#12 the build is red", "the chain"]),
     (

@@ -1,5 +1,6 @@
 //! The tools of `spantap mcp`: each is a reading command with `--json`, and its parameters are options of the command.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
@@ -213,11 +214,11 @@ impl Question {
         &self,
         arguments: &JsonObject,
         all: bool,
-        options: Vec<String>,
-    ) -> Result<Vec<String>, String> {
-        let mut words: Vec<String> =
-            std::iter::once(&"spantap").chain(self.command).map(|word| (*word).to_owned()).collect();
-        words.extend(options);
+        option: Option<OsString>,
+    ) -> Result<Vec<OsString>, String> {
+        let mut words: Vec<OsString> =
+            std::iter::once(&"spantap").chain(self.command).map(OsString::from).collect();
+        words.extend(option);
         let mut target = None;
         for (name, value) in arguments {
             if matches!(name.as_str(), MAX_TOKENS | OFFSET) {
@@ -237,17 +238,17 @@ impl Question {
                 ParameterKind::Word(known) if !known.contains(&text) => {
                     return Err(format!("`{name}` is `{text}`; the words are {}", known.join(", ")));
                 }
-                _ => words.push(format!("--{}={text}", name.replace('_', "-"))),
+                _ => words.push(format!("--{}={text}", name.replace('_', "-")).into()),
             }
         }
         if !all && !arguments.contains_key(SINCE.name) && self.name != "health" {
-            words.push(format!("--{}={OWN_SINCE}", SINCE.name));
+            words.push(format!("--{}={OWN_SINCE}", SINCE.name).into());
         }
         let needs = |parameter: &&QuestionParameter| {
             matches!(parameter.kind, ParameterKind::Target { is_required: true })
         };
         match (target, self.parameters.iter().find(needs)) {
-            (Some(target), _) => words.extend(["--".to_owned(), target]),
+            (Some(target), _) => words.extend(["--".into(), target.into()]),
             (None, Some(parameter)) => {
                 return Err(format!("`{}` is missing: {}", parameter.name, parameter.about));
             }

@@ -207,7 +207,7 @@ impl SessionSetup {
         let host = process::parent();
         let session = session_of(&settings.session_id, host);
         let command = redactor.redact_argv(&launch.command);
-        let server = settings.server.value.clone();
+        let server = settings.server.value.clone().filter(|name| !name.is_empty());
         let server = server.unwrap_or_else(|| server_name::server_name(&launch.command, &command));
         let session_id = clean_session_id(&mut redactor, &session);
         let mut clean = |field, text: &str| redactor.redact(field, text.as_bytes()).as_str().to_owned();

@@ -113,7 +113,7 @@ const CONTAINER_VALUES: &str = "-a --attach --add-host --annotation --arch --blk
 
 const LAUNCHERS: &[Launcher] = &[
     launcher("npx", "", NPM_FLAGS, NPM_VALUES),
-    launcher("bunx", "", "--bun -b --silent --verbose --no-install", "-p --package"),
+    launcher("bunx", "", "--bun -b -y --yes --silent --verbose --no-install", "-p --package"),
     launcher("pnpx", "", NPM_FLAGS, NPM_VALUES),
     launcher("npm", "exec x run run-script", NPM_FLAGS, NPM_VALUES),
     launcher("pnpm", "dlx exec run", NPM_FLAGS, NPM_VALUES),
@@ -157,6 +157,19 @@ const LAUNCHERS: &[Launcher] = &[
     launcher("python", "", "-u -B -E -I -O -OO -s -S -v -q -P -b -d", "-W -X"),
     launcher("mcp", "run dev", "", "-t --transport --with --with-editable -e -f --env-file"),
     launcher("fastmcp", "run dev", "--no-* --skip-*", "-t --transport --with --host --port -p --project"),
+    launcher(
+        "poetry",
+        "run",
+        "-q --quiet -v -n --no-interaction --no-plugins --no-cache",
+        "-C --directory -P --project",
+    ),
+    launcher("pipenv", "run", "-q --quiet -v --verbose --clear", "--python"),
+    launcher(
+        "pdm",
+        "run",
+        "-q --quiet -v --verbose -g --global -s --site-packages -n --no-lock",
+        "-p --project -c --config",
+    ),
     launcher("docker", "run exec container", CONTAINER_FLAGS, CONTAINER_VALUES),
     launcher("podman", "run exec container", CONTAINER_FLAGS, CONTAINER_VALUES),
     launcher(

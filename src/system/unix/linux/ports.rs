@@ -28,8 +28,11 @@ pub fn owner_of(port: u16) -> Option<PortOwner> {
         let descriptors = std::fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
         let mut targets = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
         if targets.any(|target| sockets.iter().any(|name| target.as_os_str().as_bytes() == name.as_bytes())) {
-            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(PortOwner { pid, name: name.trim_end().to_owned() });
+            let name = std::fs::read(process.path().join("comm")).unwrap_or_default();
+            return Some(PortOwner {
+                pid,
+                name: String::from_utf8_lossy(name.trim_ascii_end()).into_owned(),
+            });
         }
     }
     None

@@ -23,7 +23,8 @@ pub struct ProcessStat {
 impl ProcessStat {
     /// Reads the facts of process `pid`; `None` if the process is gone or the system has no `/proc`.
     pub fn read(pid: i32) -> Option<ProcessStat> {
-        ProcessStat::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        // The name of the program is cut after 15 bytes, perhaps within a character.
+        ProcessStat::parse(&String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/stat")).ok()?))
     }
 
     /// Parses fields 4, 14, 15, 22 and 24. They are counted from the closing parenthesis of the command, which
@@ -207,8 +208,8 @@ pub fn start_times(name: &str) -> Vec<SystemTime> {
     processes
         .flatten()
         .filter(|process| {
-            let comm = std::fs::read_to_string(process.path().join("comm"));
-            comm.is_ok_and(|comm| comm.trim_end() == name) && is_own(&process.path())
+            let comm = std::fs::read(process.path().join("comm"));
+            comm.is_ok_and(|comm| comm.trim_ascii_end() == name.as_bytes()) && is_own(&process.path())
         })
         .filter_map(|process| ProcessStat::read(process.file_name().to_str()?.parse().ok()?))
         .map(|stat| boot + Duration::from_secs_f64(stat.start_ticks as f64 / ticks))
@@ -218,7 +219,8 @@ pub fn start_times(name: &str) -> Vec<SystemTime> {
 /// Returns true if the process in this folder of `/proc` has the real user id of this one. The owner of the
 /// folder is another one for a process that may not be traced.
 fn is_own(process: &std::path::Path) -> bool {
-    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    let status = std::fs::read(process.join("status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     let real = ids.and_then(|ids| ids.split_whitespace().next()?.parse().ok());
     real == Some(rustix::process::getuid().as_raw())
