@@ -21,8 +21,8 @@ pub(super) enum OptionArgument {
     UserPercentPassword,
     /// A secret in the same element only: `-pSECRET`.
     Attached,
-    /// A secret if it looks random, or contains letters and digits and is not a path (`--key`). A path is
-    /// a secret if a part of it looks random.
+    /// A secret if it looks random, is `user:password`, or contains letters and digits and is not a path (`--key`). A
+    /// path is a secret if a part of it looks random.
     Unknown,
 }
 
@@ -51,7 +51,9 @@ impl OptionArgument {
                 value.split(['/', '\\']).any(looks::looks_random)
             }
             OptionArgument::Unknown => {
-                looks::looks_random(value) || looks::is_mixed(value) && !value.contains(['/', '.', '\\', ':'])
+                looks::looks_random(value)
+                    || looks::is_mixed(value) && !value.contains(['/', '.', '\\', ':'])
+                    || value.split_once(':').is_some_and(|(user, password)| is_password_of(user, password))
             }
             OptionArgument::Harmless | OptionArgument::Attached => false,
         }
