@@ -184,9 +184,13 @@ mod tests {
         std::thread::scope(|scope| {
             let interfere = |now| {
                 if now == point {
-                    // A lease may hold the writer up.
+                    let before = fs::read(&path).unwrap();
                     let writer = scope.spawn(|| write(&path));
-                    while !writer.is_finished() && !is_held_up(&path) {
+                    // A lease holds the writer up before the exchange. After it, the new file may be open for writing in
+                    // a child of another test that is not executed yet.
+                    let is_held_up = || point == RacePoint::BeforeExchange && is_held_up(&path);
+                    let has_begun = || !fs::read(&path).is_ok_and(|now| now == before);
+                    while !writer.is_finished() && !is_held_up() && !has_begun() {
                         std::thread::yield_now();
                     }
                 }
