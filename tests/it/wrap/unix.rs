@@ -106,10 +106,15 @@ fn a_disk_without_room_leaves_the_original_and_no_litter() {
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
 }
 
+/// Held by a test that starts a process called `claude-desktop`, which would change the result of another one.
+#[cfg(target_os = "linux")]
+static CLAUDE_DESKTOP: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_host_of_another_user_does_not_matter() {
     use std::os::unix::process::CommandExt;
+    let _alone = CLAUDE_DESKTOP.lock();
     let home = Home::new();
     put(&home, ".config/Claude/claude_desktop_config.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
     let host = put(&home, "claude-desktop", fs::read("/bin/sleep").unwrap());
@@ -129,6 +134,7 @@ fn a_host_of_another_user_does_not_matter() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_host_that_would_write_its_file_back_is_to_be_quit_first() {
+    let _alone = CLAUDE_DESKTOP.lock();
     let home = Home::new();
     let path =
         put(&home, ".config/Claude/claude_desktop_config.json", r#"{"mcpServers":{"a":{"command":"cat"}}}"#);
