@@ -17,7 +17,7 @@ pub(crate) mod remote;
 mod server;
 pub(crate) mod tools;
 
-use answer::{ProbeAnswer, ProbeReply};
+use answer::{ProbeAnswer, ProbeError, ProbeReply};
 use lint::LintedServer;
 use remote::HttpServer;
 use server::ProbeServer;
@@ -162,18 +162,8 @@ pub(crate) struct ServerFailure {
 }
 
 impl ServerFailure {
-    /// Replaces values of the entry that are secret by their names. A server that refuses a key may quote it, where
-    /// its form alone does not show what it is.
     fn without_values_of(mut self, launch: &LocalLaunch) -> ServerFailure {
-        let is_secret = |(name, value): &(&String, &String)| {
-            let shown = Redactor::default().explain(format!("{name}={value}").as_bytes()).0;
-            value.len() >= LEAST_SECRET && !shown.as_str().contains(value.as_str())
-        };
-        for (_, value) in launch.environment.iter().filter(is_secret) {
-            for text in self.stderr.iter_mut().chain([&mut self.text]) {
-                *text = text.replace(value.as_str(), "[REDACTED:key_value]");
-            }
-        }
+        hide_values_of(launch, self.stderr.iter_mut().chain([&mut self.text]));
         self
     }
 
@@ -250,11 +240,15 @@ impl Probe {
             outcome => outcome.map_err(|(failure, _)| failure),
         }
         .map_err(|failure| failure.without_values_of(local))
+        .map(|mut health| {
+            hide_values_of(local, health.warnings.iter_mut());
+            health
+        })
     }
 
     fn attempt_remote(&self, mut server: HttpServer) -> Result<ServerHealth, ProbeProblem> {
         let begin = Instant::now();
-        let mut session = ProbeSession::new(&mut server, self.timeout);
+        let mut session = ProbeSession::new(&mut server, self.timeout, None);
         let measured = session.measure(self.era, begin, &mut true);
         let warnings = std::mem::take(&mut session.warnings);
         // A session that has begun is ended, whatever came after it.
@@ -272,7 +266,7 @@ impl Probe {
         let server = ProbeServer::start(launch, self.timeout, redactor);
         let mut server = server.map_err(|failure| (failure, false))?;
         let begin = server.begin;
-        let mut session = ProbeSession::new(&mut server, self.timeout);
+        let mut session = ProbeSession::new(&mut server, self.timeout, Some(redactor()));
         let mut only_discovered = era != ProtocolEra::Legacy;
         let measured = session.measure(era, begin, &mut only_discovered);
         let mut warnings = std::mem::take(&mut session.warnings);
@@ -317,6 +311,21 @@ struct ServerGreeting {
     has_logging: bool,
 }
 
+/// Replaces values of the entry that are secret by their names. A server that refuses a key may quote it, where its form
+/// alone does not show what it is.
+fn hide_values_of<'t>(launch: &LocalLaunch, texts: impl Iterator<Item = &'t mut String>) {
+    let is_secret = |(name, value): &(&String, &String)| {
+        let shown = Redactor::default().explain(format!("{name}={value}").as_bytes()).0;
+        value.len() >= LEAST_SECRET && !shown.as_str().contains(value.as_str())
+    };
+    let secrets: Vec<&String> = launch.environment.iter().filter(is_secret).map(|(_, value)| value).collect();
+    for text in texts {
+        for secret in &secrets {
+            *text = text.replace(secret.as_str(), "[REDACTED:key_value]");
+        }
+    }
+}
+
 /// A failure before the end of the process is known.
 #[derive(Debug)]
 struct ProbeProblem {
@@ -335,11 +344,13 @@ struct ProbeSession<'a> {
     modern: bool,
     warnings: Vec<String>,
     definition_bytes: u64,
+    /// `None` if the server's texts are not quoted.
+    redactor: Option<Redactor>,
 }
 
 impl<'a> ProbeSession<'a> {
-    fn new(server: &'a mut dyn ProbePeer, timeout: Duration) -> ProbeSession<'a> {
-        ProbeSession { server, timeout, modern: true, warnings: Vec::new(), definition_bytes: 0 }
+    fn new(server: &'a mut dyn ProbePeer, timeout: Duration, redactor: Option<Redactor>) -> ProbeSession<'a> {
+        ProbeSession { server, timeout, modern: true, warnings: Vec::new(), definition_bytes: 0, redactor }
     }
 
     /// Does everything before the end. `begin` is the start of the process or connection.
@@ -411,7 +422,7 @@ impl<'a> ProbeSession<'a> {
                         return Err(protocol_error(text));
                     }
                     ProbeAnswer::Error(error) if era == ProtocolEra::Modern => {
-                        return Err(refused("server/discover", &error));
+                        return Err(self.refused("server/discover", &error));
                     }
                     _ if initialize.is_none() => {
                         fall_back = None;
@@ -439,7 +450,7 @@ impl<'a> ProbeSession<'a> {
     fn initialized(&mut self, answer: ProbeAnswer) -> Result<ServerGreeting, ProbeProblem> {
         let result = match answer {
             ProbeAnswer::Result(result) => result,
-            ProbeAnswer::Error(error) => return Err(refused("initialize", &error)),
+            ProbeAnswer::Error(error) => return Err(self.refused("initialize", &error)),
         };
         if !result["protocolVersion"].is_string() || !result["capabilities"].is_object() {
             return Err(protocol_error("the answer to initialize has no protocolVersion or no capabilities"));
@@ -460,6 +471,7 @@ impl<'a> ProbeSession<'a> {
         let method = if self.modern { "server/discover" } else { "ping" };
         let begin = Instant::now();
         if let ProbeAnswer::Error(error) = self.ask(method, json!({}))? {
+            let error = self.text_of(&error);
             self.warnings.push(format!("it answers {method} with {error}"));
         }
         Ok((method, begin.elapsed()))
@@ -473,7 +485,7 @@ impl<'a> ProbeSession<'a> {
         for _ in 0..MAX_PAGES {
             let page = match self.ask("tools/list", params)? {
                 ProbeAnswer::Result(page) => page,
-                ProbeAnswer::Error(error) => return Err(refused("tools/list", &error)),
+                ProbeAnswer::Error(error) => return Err(self.refused("tools/list", &error)),
             };
             let tools = page["tools"].as_array();
             for tool in tools.ok_or_else(|| protocol_error("the answer to tools/list has no tools"))? {
@@ -518,7 +530,23 @@ impl<'a> ProbeSession<'a> {
         self.server.request(method, params)
     }
 
-    /// `has_other` is true if an answer with an id came that spantap did not use, or used before.
+    fn refused(&mut self, method: &str, error: &ProbeError) -> ProbeProblem {
+        protocol_error(format!("the server answered {method} with {}", self.text_of(error)))
+    }
+
+    /// Returns the code of an error, and its message if the server's texts are quoted: `error -32603: db down`.
+    fn text_of(&mut self, error: &ProbeError) -> String {
+        let code =
+            error.code.map_or_else(|| "an error without a code".to_owned(), |code| format!("error {code}"));
+        match &mut self.redactor {
+            Some(redactor) if !error.message.is_empty() => {
+                format!("{code}: {}", redactor.redact(Field::Summary, error.message.as_bytes()).as_str())
+            }
+            _ => code,
+        }
+    }
+
+    /// `has_other` is true if an answer came whose id is not that of the request.
     fn no_answer(&self, method: &str, has_other: bool) -> ProbeProblem {
         let other = if has_other { ", but an answer with another id" } else { "" };
         let text = format!("no answer to {method} within {:?}{other}", self.timeout);
@@ -528,10 +556,6 @@ impl<'a> ProbeSession<'a> {
 
 fn client_info() -> Value {
     json!({"name": CHECK_CLIENT, "version": env!("CARGO_PKG_VERSION")})
-}
-
-fn refused(method: &str, error: &str) -> ProbeProblem {
-    protocol_error(format!("the server answered {method} with {error}"))
 }
 
 /// Returns a name or version that the server reports, redacted; `?` if it reports none.

@@ -6,7 +6,6 @@ use crate::check::{ProbeProblem, protocol_error};
 use crate::observe::canonical::{HashKey, Hashing};
 use crate::observe::envelope::Scanner;
 use crate::observe::message::RequestId;
-use crate::observe::redact::{Field, Redactor};
 
 /// Answer to one of our requests, with the request's id.
 pub(super) struct ProbeReply {
@@ -18,25 +17,24 @@ pub(super) struct ProbeReply {
 
 impl ProbeReply {
     pub(super) fn error(id: u64, code: Option<i64>) -> ProbeReply {
-        ProbeReply { id, answer: ProbeAnswer::Error(error_text(code, None)), definition_bytes: 0 }
+        ProbeReply {
+            id,
+            answer: ProbeAnswer::Error(ProbeError { code, message: String::new() }),
+            definition_bytes: 0,
+        }
     }
 }
 
 pub(super) enum ProbeAnswer {
     Result(Value),
-    /// Code and message of the error, redacted: `error -32603: db down`.
-    Error(String),
+    Error(ProbeError),
 }
 
-fn error_text(code: Option<i64>, message: Option<&str>) -> String {
-    let code = code.map_or_else(|| "an error without a code".to_owned(), |code| format!("error {code}"));
-    match message.filter(|message| !message.is_empty()) {
-        Some(message) => {
-            let message = Redactor::default().redact(Field::Summary, message.as_bytes());
-            format!("{code}: {}", message.as_str())
-        }
-        None => code,
-    }
+/// Error with which a server answered.
+pub(super) struct ProbeError {
+    pub(super) code: Option<i64>,
+    /// The text of the server as it came; empty without one.
+    pub(super) message: String,
 }
 
 /// Parses a message; `None` if it is not JSON. Fails if it is nested too deeply.
@@ -61,7 +59,8 @@ pub(super) fn reply_of(message: &Value, text: &[u8]) -> Result<Option<ProbeReply
         Some(_) => return Err(protocol_error("the server answered with a result that is not an object")),
         None => {
             let error = &message["error"];
-            ProbeAnswer::Error(error_text(error["code"].as_i64(), error["message"].as_str()))
+            let message = error["message"].as_str().unwrap_or_default().to_owned();
+            ProbeAnswer::Error(ProbeError { code: error["code"].as_i64(), message })
         }
     };
     let has_tools = message.pointer("/result/tools").is_some();

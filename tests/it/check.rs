@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::*;
 
@@ -123,7 +123,7 @@ fn each_way_of_not_working_has_a_status_and_a_word_of_its_own() {
         ("kill -SEGV $$", "30s", 1, "died", "signal 11"),
         ("exec >&-; read -r line; sleep 30", "30s", 1, "died", "still runs"),
         ("while read -r line; do :; done", "1s", 3, "no_answer", "no answer to initialize within 1s"),
-        (refusing, "30s", 4, "protocol_error", "initialize with error -32602"),
+        (refusing, "30s", 4, "protocol_error", "initialize with error -32602: x"),
         (
             "read -r line; printf '[%.0s' $(seq 200); printf ']%.0s' $(seq 200); echo; read -r line",
             "30s",
@@ -169,6 +169,33 @@ fn each_way_of_not_working_has_a_status_and_a_word_of_its_own() {
     let (_, said) = text(&output);
     assert_eq!(output.status.code(), Some(126));
     assert!(said.contains("no pipe can be made") && said.contains("hint: the system refused it"), "{said}");
+}
+
+/// Answers `ping` with an error that has free text, and the value of a variable.
+const QUOTING: &str = r#"while read -r line; do id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+  case $line in
+    *'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}\n' "$id" ;;
+    *'"method"'*) [ -z "$id" ] || printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32603,"message":"no entry for %s here"}}\n' "$id" "$DOOR_TOKEN" ;;
+  esac
+done"#;
+
+#[test]
+fn the_message_of_an_error_is_quoted_without_the_secrets_of_the_entry_and_not_in_strict_mode() {
+    for (mode, shown) in [("default", true), ("strict", false)] {
+        let home = Home::new();
+        let entry = json!({"mcpServers": {"quoting": {
+            "command": "sh", "args": ["-c", QUOTING], "env": {"DOOR_TOKEN": "plainword"},
+        }}});
+        std::fs::write(home.path().join(".mcp.json"), entry.to_string()).unwrap();
+        let config = home.path().join("config.toml");
+        std::fs::write(&config, format!("[redaction]\nmode = \"{mode}\"\n")).unwrap();
+        let mut command = home.spantap(["check", "quoting", "--project", "--json", "--timeout", "30s"]);
+        command.env("SPANTAP_CONFIG", &config).current_dir(home.path());
+        let (printed, said) = text(&command.output().unwrap());
+        assert!(printed.contains("it answers ping with error -32603"), "{printed} {said}");
+        assert_eq!(printed.contains("no entry for"), shown, "{mode}: {printed}");
+        assert!(!printed.contains("plainword"), "{printed}");
+    }
 }
 
 #[test]
