@@ -9,7 +9,7 @@ use crate::cli::Out;
 use crate::settings::process_variable;
 use crate::system::signals;
 
-/// Most bytes that are kept until the pager has begun: more than a pipe holds.
+/// Most bytes that are kept in case the pager cannot be started: more than a pipe holds.
 const KEPT: usize = 256 << 10;
 
 /// Output that starts the pager when something is written.
@@ -30,11 +30,12 @@ impl<'a> PagedOutput<'a> {
     /// Runs `write`, and waits until the user quits the pager.
     pub fn run<T>(mut self, write: impl FnOnce(&mut Out<'_>) -> T) -> T {
         let result = write(&mut self);
-        if let Some(pager) = self.running
-            && let Some(kept) = pager.end()
-        {
-            // As without the pager, a reader may have left.
-            let _ = self.plain.write_all(&kept);
+        if let Some(Pager { mut process, input, kept }) = self.running {
+            drop(input);
+            if could_not_start(&mut process) {
+                // As without the pager, a reader may have left.
+                let _ = self.plain.write_all(&kept.unwrap_or_default());
+            }
         }
         result
     }
@@ -50,9 +51,10 @@ impl Write for PagedOutput<'_> {
         let written = pager.write(bytes);
         if let Err(error) = &written
             && error.kind() == io::ErrorKind::BrokenPipe
-            && !pager.has_begun()
-            && let Some(kept) = self.running.take().and_then(Pager::end)
+            && could_not_start(&mut pager.process)
+            && let Some(kept) = pager.kept.take()
         {
+            self.running = None;
             self.plain.write_all(&kept)?;
             return self.plain.write(bytes);
         }
@@ -79,7 +81,7 @@ fn wanted() -> Option<String> {
 struct Pager {
     process: Child,
     input: AutoStream<Box<dyn Write>>,
-    /// Everything that was written, until it is more than [`KEPT`].
+    /// Everything that was written, until it is more than [`KEPT`]: then the pager has read some of it.
     kept: Option<Vec<u8>>,
 }
 
@@ -116,19 +118,10 @@ impl Pager {
         self.kept = self.kept.take().filter(|kept| kept.len() <= KEPT);
         Ok(count)
     }
+}
 
-    /// Returns true if the pager has read something.
-    fn has_begun(&self) -> bool {
-        self.kept.is_none()
-    }
-
-    /// Waits until the user quits the pager. Returns what was written if the shell could not start the pager: the user
-    /// has not seen it.
-    fn end(self) -> Option<Vec<u8>> {
-        let Pager { mut process, input, kept } = self;
-        drop(input);
-        let status = process.wait().ok().and_then(|status| status.code());
-        // As sh(1) ends if a command cannot be executed, or is not found.
-        matches!(status, Some(126 | 127)).then_some(kept).flatten()
-    }
+/// Waits until the user quits the pager. Returns true if the shell could not start it, as sh(1) reports a command that
+/// cannot be executed or is not found.
+fn could_not_start(pager: &mut Child) -> bool {
+    pager.wait().is_ok_and(|status| matches!(status.code(), Some(126 | 127)))
 }

@@ -40,6 +40,9 @@ fn on_a_terminal_long_output_goes_through_the_pager_and_without_it_the_output_is
             let (shown, status) = on_terminal(&arguments, pager);
             assert_eq!((body(&shown), status), (body(&plain), Some(0)), "{pager:?}: {shown}");
         }
+        // A shell reads the quotes, and says in a line of its own that it found no such program.
+        let (shown, status) = on_terminal(&arguments, "nonexistent-pager 'x'");
+        assert_eq!((body(&shown), status), (body(&plain) + 1, Some(0)), "{shown}");
     }
     for help in ["show --help", "help tail"] {
         assert!(on_terminal(help, mark).0.contains("paged:"), "{help}");
@@ -55,6 +58,9 @@ fn a_pager_that_is_quit_early_is_not_an_error_and_a_failure_stays_one() {
     let (shown, status) = on_terminal(all, "head -n 2");
     assert!(shown.contains("ed9219f5-3ab2") && !shown.contains("turn 1") && status == Some(0), "{shown}");
     assert_eq!(on_terminal(all, "true").1, Some(0));
+    // What is written after the user has left does not reach the terminal.
+    let (shown, _) = on_terminal(all, "sh -c 'exec <&-; sleep 0.2'");
+    assert!(!shown.contains("ed9219f5-3ab2"), "{shown}");
     let (shown, status) = on_terminal("show nothing --log-dir fixtures/logs", "sed s/^/paged:/");
     assert!(shown.contains("no session or operation") && !shown.contains("paged:"), "{shown}");
     assert_eq!(status, Some(1));
