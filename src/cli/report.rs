@@ -72,7 +72,7 @@ impl ReportArgs {
         }
         let name = Printable::from(path.to_string_lossy());
         // The page has texts and names of the logs, which only this user can read. A file that is there keeps its mode.
-        let written = access::private_options().write(true).create(true).truncate(true).open(path);
+        let written = access::output_options().write(true).create(true).truncate(true).open(path);
         let written = written.and_then(|mut file| file.write_all(page.as_bytes()));
         written.with_context(|| format!("failed to write `{name}`"))?;
         let size = format::bytes(page.len() as u64);

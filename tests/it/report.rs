@@ -239,6 +239,22 @@ fn the_page_groups_errors_as_stats_does() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_new_page_is_private_and_a_link_to_one_stays() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let [page, link] = ["page.html", "link.html"].map(|name| dir.path().join(name));
+    std::os::unix::fs::symlink(&page, &link).unwrap();
+    for _ in 0..2 {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spantap"));
+        command.args(["report", "fixtures/logs", "-o"]).arg(&link).current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(command.output().unwrap().status.success());
+        assert_eq!(std::fs::metadata(&page).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(link.is_symlink() && std::fs::read_to_string(&page).unwrap().contains("</html>"));
+    }
+}
+
 #[test]
 fn a_page_of_many_operations_stays_small() {
     let dir = tempfile::tempdir().unwrap();

@@ -20,6 +20,13 @@ pub fn private_options() -> OpenOptions {
     options
 }
 
+/// Returns options for a file that the user named. A new file can be read only by its owner. A link is followed.
+pub fn output_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
 /// Returns options to read a file without waiting for the writer of a pipe.
 pub fn reading_options(follows_links: bool) -> OpenOptions {
     let link = if follows_links { 0 } else { libc::O_NOFOLLOW };

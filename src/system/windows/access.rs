@@ -45,6 +45,11 @@ pub fn private_options() -> OpenOptions {
     options
 }
 
+/// Returns options for a file that the user named. A new file gets the access list of its folder. A link is followed.
+pub fn output_options() -> OpenOptions {
+    OpenOptions::new()
+}
+
 /// Returns options to read a file.
 pub fn reading_options(follows_links: bool) -> OpenOptions {
     let mut options = OpenOptions::new();
