@@ -60,7 +60,7 @@ impl LogFollower {
     }
 
     /// Calls `take` with each line that was added since the last round. New files in `folders` are read from their
-    /// beginning. A file that is gone is no longer followed.
+    /// beginning. The follower forgets a file that is gone.
     pub(crate) fn round(
         &mut self,
         folders: &[PathBuf],

@@ -7,8 +7,7 @@ use crate::observe::event::{self, *};
 use crate::observe::mcp::Method;
 use crate::observe::redact::{Redacted, RedactionCounts};
 use crate::observe::result_limits::tokens;
-use crate::observe::tool_definition::ToolChangeKind;
-use crate::observe::tool_definition::parts_text;
+use crate::observe::tool_definition::{ToolChangeKind, parts_text};
 use crate::record::{
     ClockAnchor, Dropped, EventName, Identity, Level, Millis, Record, RecordedChange, RecordedLint,
     RecordedTool, SCHEMA,

@@ -138,7 +138,7 @@ impl LiveState {
         }
     }
 
-    /// Returns the same as the text of a row with the time `updated_at`: the time of the end is not known.
+    /// Returns the text of a row that has the time `updated_at`: the time of the end is not known.
     pub(crate) fn last_seen_text(&self) -> String {
         format!("last seen at this time; {}", self.killed_text())
     }

@@ -7,6 +7,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use super::unix::signals_without;
+
 /// A place where no file can be.
 pub const NOWHERE: &str = "/proc/nowhere";
 
@@ -81,21 +83,12 @@ pub fn handed_down() -> io::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Waits for the next blocked signal.
-pub fn next_signal() -> i32 {
-    next_signal_and_origin(0).0
-}
-
 /// Waits for the next signal that is not in `others`, of which bit `n` is signal `n`. Also returns true if a
 /// process sent it rather than the kernel.
 pub fn next_signal_and_origin(others: u128) -> (i32, bool) {
-    // SAFETY: the set is filled before it is used, and `info` is a valid place for the result.
+    let all = signals_without(others);
+    // SAFETY: `info` is a valid place for the result.
     unsafe {
-        let mut all = std::mem::zeroed();
-        libc::sigfillset(&mut all);
-        for signal in (1..128).filter(|signal| others >> signal & 1 == 1) {
-            libc::sigdelset(&mut all, signal);
-        }
         let mut info: libc::siginfo_t = std::mem::zeroed();
         loop {
             let signal = libc::sigwaitinfo(&all, &mut info);

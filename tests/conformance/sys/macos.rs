@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::process::Command;
 use std::time::Duration;
 
+use super::unix::signals_without;
+
 /// A place where no file can be.
 pub const NOWHERE: &str = "/dev/null/nowhere";
 
@@ -115,21 +117,12 @@ pub fn handed_down() -> io::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Waits for the next blocked signal.
-pub fn next_signal() -> i32 {
-    next_signal_and_origin(0).0
-}
-
 /// Waits for the next signal that is not in `others`, of which bit `n` is signal `n`. Also returns true: macOS does not
 /// tell who sent it.
 pub fn next_signal_and_origin(others: u128) -> (i32, bool) {
-    // SAFETY: the set is filled before it is used, and `signal` is a valid place for the result.
+    let all = signals_without(others);
+    // SAFETY: `signal` is a valid place for the result.
     unsafe {
-        let mut all = std::mem::zeroed();
-        libc::sigfillset(&mut all);
-        for signal in (1..32).filter(|signal| others >> signal & 1 == 1) {
-            libc::sigdelset(&mut all, signal);
-        }
         let mut signal = 0;
         while libc::sigwait(&all, &mut signal) != 0 {}
         (signal, true)

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
 
-use super::{restore_default, state_of};
+use super::{next_signal_and_origin, restore_default, state_of};
 
 /// A descriptor that is closed when it is dropped.
 pub type Owned = OwnedFd;
@@ -22,6 +22,25 @@ pub fn standard(fd: i32) -> File {
         _ => io::stderr().as_fd().try_clone_to_owned(),
     };
     File::from(owned.expect("an open standard stream"))
+}
+
+/// Waits for the next blocked signal.
+pub fn next_signal() -> i32 {
+    next_signal_and_origin(0).0
+}
+
+/// Returns the set of all signals but `others`, of which bit `n` is signal `n`. A number that the system does not have
+/// changes nothing.
+pub(super) fn signals_without(others: u128) -> libc::sigset_t {
+    // SAFETY: the set is filled before it is used.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigfillset(&mut set);
+        for signal in (1..128).filter(|signal| others >> signal & 1 == 1) {
+            libc::sigdelset(&mut set, signal);
+        }
+        set
+    }
 }
 
 /// Kills a process.
