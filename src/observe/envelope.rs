@@ -306,7 +306,7 @@ impl Scanner {
             _ => None,
         };
         if let Some(outer) = outer {
-            self.outer_begins(outer, at);
+            self.outer_begins(outer, byte, at);
             if byte == b'{' {
                 self.level = 2;
                 self.place = outer;
@@ -334,8 +334,8 @@ impl Scanner {
         };
     }
 
-    /// Begins the value of `params`, `result` or `error`. The last of two equal members counts.
-    fn outer_begins(&mut self, place: MemberParent, at: usize) {
+    /// Begins the value of `params`, `result` or `error` with its first byte. The last of two equal members counts.
+    fn outer_begins(&mut self, place: MemberParent, byte: u8, at: usize) {
         self.envelope.forget(place);
         self.in_outer = true;
         self.outer_start = self.before + at as u64;
@@ -347,6 +347,7 @@ impl Scanner {
             }
             MemberParent::Result => {
                 self.envelope.result_size = Some(0);
+                self.envelope.result_is_object = byte == b'{';
                 self.outer_reader = self
                     .bodies
                     .then(|| OuterReader { hasher: Some(self.hashing.start()), kept: self.kept() });

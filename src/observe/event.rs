@@ -325,7 +325,7 @@ pub enum ErrorType {
     Gap,
     /// Too many requests were open, and this one was the oldest.
     Evicted,
-    /// An answer with neither `result` nor a well-formed `error`.
+    /// An answer whose `result` is not an object, or whose `error` has no code.
     InvalidResponse,
 }
 
@@ -566,9 +566,10 @@ pub struct Totals {
     pub tool_calls: u64,
     /// Requests that are not tool calls.
     pub other_requests: u64,
-    /// Requests of the client with status `error` or `timeout`.
+    /// Requests of the client with status `error` or `timeout`. The failure of a task counts at its call, and not at
+    /// `tasks/result`.
     pub errors: u64,
-    /// Requests of the client with status `denied`.
+    /// Requests of the client with status `denied`, with tasks as in `errors`.
     pub denied: u64,
     pub notifications: u64,
     pub malformed: u64,

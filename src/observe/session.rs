@@ -295,10 +295,11 @@ impl Session {
         }
         let (mut operation, within) = pending.finish(answer, self.settings.call_timeout, step.now);
         let Operation { facts, answer, .. } = &operation;
-        let is_to_server = facts.direction == Direction::ClientToServer;
+        // The failure of a task counts at its call.
+        let counts = facts.direction == Direction::ClientToServer && !tasks::is_outcome(facts, answer);
         match answer.status {
-            Status::Error | Status::Timeout if is_to_server => self.totals.errors += 1,
-            Status::Denied if is_to_server => self.totals.denied += 1,
+            Status::Error | Status::Timeout if counts => self.totals.errors += 1,
+            Status::Denied if counts => self.totals.denied += 1,
             _ => {}
         }
         let ConversationTurn { conversation_id, turn_id } = &within;

@@ -107,6 +107,18 @@ impl<'a> LogEntry<'a> {
         matches!(self.event, EventName::McpToolCall | EventName::McpRequest)
     }
 
+    /// Returns true if the line is a `tasks/result` that was answered with the failure of its task, which counts at the
+    /// call that began the task.
+    pub(crate) fn is_failure_of_task(&self) -> bool {
+        let is_of_task = match &*self.error_type {
+            "tool_error" | "invalid_response" => true,
+            // These codes say that the task is not known.
+            "-32601" | "-32602" => false,
+            code => code.parse::<i64>().is_ok(),
+        };
+        is_of_task && &*self.method == "tasks/result" && !self.task_id_hash.is_empty()
+    }
+
     /// Returns the tool, prompt or resource of the operation; empty if it has none.
     pub(crate) fn target(&self) -> &str {
         [&self.tool_name, &self.prompt_name, &self.resource_uri]

@@ -21,7 +21,7 @@ const LENGTH: usize = 300;
 /// Stands for the messages of a tool that are not counted apart.
 pub(crate) const OTHER_MESSAGES: &str = "(other messages)";
 
-/// Counts the selected failures; requests other than tool calls too.
+/// Counts the selected failures; requests other than tool calls too. The failure of a task counts at its call.
 pub(crate) struct ErrorTable<'a> {
     select: &'a Selection,
     words: [Finder<'static>; 2],
@@ -86,7 +86,7 @@ impl<'a> ErrorTable<'a> {
 /// Groups the failures among `rows` in the same way.
 pub(crate) fn of_rows<'r>(rows: impl Iterator<Item = &'r OperationRow>) -> Vec<ErrorRow> {
     let mut groups: GroupMap<GroupMap<ErrorGroup>> = GroupMap::default();
-    for row in rows.filter(|row| row.status.is_failure()) {
+    for row in rows.filter(|row| row.status.is_failure() && !row.is_failure_of_task) {
         let group = group_of(groups.at(&row.server_name, row.name()), &masked_message(row));
         group.denied += u64::from(row.status == Status::Denied);
         group.add(1, row.recorded, || row.handle());
@@ -119,7 +119,8 @@ impl Fold for ErrorTable<'_> {
     }
 
     fn take(&mut self, entry: &LogEntry<'_>, _line: &[u8]) {
-        if !entry.status.is_failure() || !self.select.takes_operation(entry) {
+        let is_counted = entry.status.is_failure() && !entry.is_failure_of_task();
+        if !is_counted || !self.select.takes_operation(entry) {
             return;
         }
         let message = masked(message(entry));

@@ -39,6 +39,8 @@ pub struct OperationRow {
     /// True if the operation was open for longer than `--slow`.
     pub(crate) is_slow: bool,
     pub(crate) is_from_server: bool,
+    /// True if the operation brought the failure of a task, which counts at the call that began the task.
+    pub(crate) is_failure_of_task: bool,
 }
 
 impl OperationRow {
@@ -67,6 +69,7 @@ impl OperationRow {
             is_tool_call: entry.event == EventName::McpToolCall,
             is_slow: entry.pending_at.is_some(),
             is_from_server: entry.direction == Some(Direction::ServerToClient),
+            is_failure_of_task: entry.is_failure_of_task(),
         }
     }
 

@@ -167,7 +167,7 @@ impl SessionTotals {
             self.add_event(entry);
         } else if select.takes_operation(entry) {
             self.operations += 1;
-            if entry.status.is_error() {
+            if entry.status.is_error() && !entry.is_failure_of_task() {
                 let failure = (entry.name().to_owned(), errors::masked(errors::message(entry)));
                 self.add_failure(failure, 1);
             }

@@ -153,7 +153,7 @@ agent_record! {
             /// Milliseconds for which the agent waited for a person.
             pub person_wait_ms: Option<Millis>,
             // ---- server_span ----
-            /// Name of the span.
+            /// Name of the span, of at most three words; else `_OTHER`.
             pub span_name: RecordText<'a>,
             /// Kind of the span: `internal`, `server`, `client`, `producer` or `consumer`.
             #[serde(deserialize_with = "words::known")]

@@ -52,6 +52,7 @@ fn an_error_that_is_null_beside_a_result_is_none() {
         (json!({"jsonrpc": "2.0", "id": 1, "error": null, "result": {}}), "ok"),
         (json!({"jsonrpc": "2.0", "id": 1, "error": null}), "error"),
         (json!({"jsonrpc": "2.0", "id": 1, "result": null, "error": {"code": 1, "message": "no"}}), "error"),
+        (json!({"jsonrpc": "2.0", "id": 1, "result": null, "error": null}), "error"),
     ] {
         let mut player = Player::new();
         player.send(CLIENT, call(1));

@@ -211,7 +211,15 @@ pub fn check_books(records: &[Value]) {
         let counts = records.iter().filter(|record| record["event"] == event);
         counts.map(|record| record["count"].as_u64().unwrap()).sum::<u64>()
     };
-    let is_to_server = |record: &Value| record["direction"] == "client_to_server";
+    // The failure of a task counts at its call.
+    let is_of_task = |record: &Value| {
+        let error = record["error_type"].as_str().unwrap_or_default();
+        let is_code = error.parse::<i64>().is_ok() && !["-32601", "-32602"].contains(&error);
+        record["method"] == "tasks/result"
+            && record.get("task_id_hash").is_some()
+            && (is_code || ["tool_error", "invalid_response"].contains(&error))
+    };
+    let is_to_server = |record: &Value| record["direction"] == "client_to_server" && !is_of_task(record);
     let calls = records.iter().filter(|record| record["event"] == "mcp_tool_call");
     let named = calls.filter(|record| record.get("turn_id").is_some());
     let turns: BTreeSet<String> =

@@ -81,6 +81,7 @@ const CAUSES: &[(&str, &[&str])] = &[
             "its median is 295 ms, its p95 340 ms (21 calls in 30 days)",
         ],
     ),
+    ("task-failed", &["export on db failed: disk full", "!2 ", "!tasks/result", "!in all"]),
     ("timed-out", &["query on db timed out", "the cause was the server", "30.0 s in tools"]),
 ];
 

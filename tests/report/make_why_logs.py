@@ -215,6 +215,15 @@ def task_done(case):
     db.end(DAY + ms(12_000))
 
 
+def task_failed(case):
+    """A task that fails: its call and the `tasks/result` that brought the failure are one failure."""
+    db = case.server("db")
+    failure = {"status": "error", "error_type": "tool_error", "error_message": "disk full", "task_id_hash": "hmac-sha256:" + "0" * 64}
+    db.call(DAY + ms(4000), None, 2, method="tasks/result", turn="1", **failure)
+    db.call(DAY + ms(1000), "export", 3002, turn="1", task_handle_ms=5.0, **failure)
+    db.end(DAY + ms(5000))
+
+
 def nested(case):
     """A wrapped server whose command is a wrapped server: each call is in both logs."""
     outer = Connection(case.rng, DAY, "files", case.name, "example-agent")
@@ -286,6 +295,7 @@ CASES = {
     "nested": nested,
     "healthy": healthy,
     "hostile": hostile,
+    "task-failed": task_failed,
 }
 
 

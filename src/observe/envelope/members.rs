@@ -153,6 +153,8 @@ pub struct Envelope {
     pub has_params: bool,
     /// Length of `result` in bytes, if it is present.
     pub result_size: Option<u64>,
+    /// True if `result` is present and an object, as MCP requires.
+    pub(super) result_is_object: bool,
     pub result_hash: Option<Hash>,
     /// The text of `result`, if it is kept.
     pub(super) result_text: Option<Vec<u8>>,
@@ -177,6 +179,7 @@ impl Envelope {
             present: 0,
             has_params: false,
             result_size: None,
+            result_is_object: false,
             result_hash: None,
             result_text: None,
             error_text: None,
@@ -203,6 +206,11 @@ impl Envelope {
     /// because some servers always write both members.
     pub(crate) fn has_error(&self) -> bool {
         self.error_size.is_some_and(|size| size != 4 || self.result_size.is_none())
+    }
+
+    /// Returns true if the answer is neither an error nor a result of MCP, which is an object.
+    pub(crate) fn is_invalid_result(&self) -> bool {
+        !self.has_error() && !self.result_is_object
     }
 
     /// Returns the text of `error`, or else of `result`, if it was kept whole.
@@ -241,6 +249,7 @@ impl Envelope {
         self.present = 0;
         self.has_params = false;
         self.result_size = None;
+        self.result_is_object = false;
         self.result_hash = None;
         self.result_text = None;
         self.error_text = None;

@@ -119,6 +119,8 @@ impl Session {
                 || (code != URL_ELICITATION_REQUIRED && self.is_refusal(&text));
             answer.status = if refused { Status::Denied } else { Status::Error };
             answer.error_message = self.error_message(pending, &text);
+        } else if envelope.is_invalid_result() {
+            (answer.status, answer.error_type) = (Status::Error, Some(ErrorType::InvalidResponse));
         } else if envelope.raw(Member::IsError).is_some_and(|raw| raw == b"true") {
             let text = content.summary(TEXT_WINDOW);
             answer.error_type = Some(ErrorType::ToolError);

@@ -53,6 +53,20 @@ const OF_PARAMS: TaskMembers = TaskMembers {
     error: Member::ParamsError,
 };
 
+/// Returns true if `answer`, to the request with these facts, is the outcome of a task: a result or an error of the call
+/// that began the task.
+pub(super) fn is_outcome(facts: &CallFacts, answer: &CallAnswer) -> bool {
+    let CallFacts { method, direction, task_id_hash, .. } = facts;
+    *method == Method::TasksResult
+        && *direction == Direction::ClientToServer
+        && task_id_hash.is_some()
+        && match answer.error_type {
+            None | Some(ErrorType::ToolError | ErrorType::InvalidResponse) => true,
+            Some(ErrorType::Code(code)) => !NOT_OF_THE_TASK.contains(&code),
+            Some(_) => false,
+        }
+}
+
 impl Session {
     /// Keeps a call open whose answer is the handle of a task. Returns the call if the answer is not a handle.
     pub(super) fn keep_task(
@@ -97,7 +111,7 @@ impl Session {
         let Some(id) = task_id_hash.filter(|_| *direction == Direction::ClientToServer) else { return };
         match method {
             Method::Tasks => self.task_status(id, &OF_RESULT, envelope, step),
-            Method::TasksResult if answer.error_code.is_none_or(|code| !NOT_OF_THE_TASK.contains(&code)) => {
+            Method::TasksResult if is_outcome(&pending.facts, answer) => {
                 let result = CallAnswer { answer_id: None, task_result_seen: Some(true), ..answer.clone() };
                 self.end_task(id, result, RedactionCounts::default(), step);
             }
@@ -115,6 +129,7 @@ impl Session {
         }
     }
 
+    /// Takes the status of a task, and its result or error if the message contains one.
     fn task_status(&mut self, id: Hash, members: &TaskMembers, envelope: &Envelope, step: &mut Step<'_>) {
         let number = self.open.task(id);
         let mut redactions = RedactionCounts::default();
@@ -125,7 +140,7 @@ impl Session {
             Some(b"\"cancelled\"") => (Status::Cancelled, Some(ErrorType::Cancelled)),
             _ => return,
         };
-        let has_result = [members.result, members.error].into_iter().any(|member| envelope.has(member));
+        let has_result = [members.result, members.error].into_iter().any(|member| is_given(envelope, member));
         if answer.status == Status::Cancelled {
             answer.cancelled_at = Some(step.now);
         } else if has_result {
@@ -165,7 +180,7 @@ impl Session {
         envelope: &Envelope,
         redactions: &mut RedactionCounts,
     ) {
-        let is_error = envelope.has(members.error);
+        let is_error = is_given(envelope, members.error);
         let member = if is_error { members.error } else { members.result };
         answer.task_result_seen = Some(true);
         answer.size = envelope.size_of(member);
@@ -177,6 +192,10 @@ impl Session {
         let get = |raw: Option<&'_ RawValue>| raw.map(|raw| raw.get().as_bytes().to_vec());
         let content = get(inside.content).unwrap_or_default();
         let content = Content::new(&content);
+        if !is_error && !raw.starts_with(b"{") {
+            (answer.status, answer.error_type) = (Status::Error, Some(ErrorType::InvalidResponse));
+            return;
+        }
         if is_error {
             answer.error_code = get(inside.code).as_deref().and_then(message::integer);
             answer.error_type = Some(answer.error_code.map_or(ErrorType::TaskFailed, ErrorType::Code));
@@ -283,4 +302,9 @@ impl Session {
     fn result_time(&self) -> std::time::Duration {
         self.settings.call_timeout.unwrap_or(self.settings.slow)
     }
+}
+
+/// Returns true if the member is present and not null: some servers always write both `result` and `error`.
+fn is_given(envelope: &Envelope, member: Member) -> bool {
+    envelope.has(member) && envelope.raw(member).is_none_or(|raw| raw != b"null")
 }

@@ -1,6 +1,6 @@
 //! The failures, and their cause: the server, the arguments, the client or a person.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -63,8 +63,12 @@ pub(crate) struct DenialFact {
 /// those that were lost with their server, are not among them. Older servers refuse `server/discover` correctly.
 /// `is_narrowed` is true if `rows` are not all operations.
 pub(super) fn failures(rows: &[OperationRow], is_narrowed: bool) -> Vec<FailureFact> {
+    let of_calls = failures_of_calls(rows);
     let is_failure = |row: &&OperationRow| {
-        row.status.is_error() && !is_lost_with_server(row) && &*row.method != "server/discover"
+        row.status.is_error()
+            && !is_lost_with_server(row)
+            && &*row.method != "server/discover"
+            && !is_told_by_call(row, &of_calls)
     };
     let failed = || rows.iter().filter(is_failure);
     let mut facts: Vec<FailureFact> = Vec::new();
@@ -103,7 +107,9 @@ pub(super) fn failures(rows: &[OperationRow], is_narrowed: bool) -> Vec<FailureF
 /// Returns the refused operations by tool, the most frequent first.
 pub(super) fn denials(rows: &[OperationRow]) -> Vec<DenialFact> {
     let mut facts: Vec<DenialFact> = Vec::new();
-    let denied = || rows.iter().filter(|row| row.status == Status::Denied);
+    let of_calls = failures_of_calls(rows);
+    let is_denied = |row: &&OperationRow| row.status == Status::Denied && !is_told_by_call(row, &of_calls);
+    let denied = || rows.iter().filter(is_denied);
     // A question of the server that was declined also makes its call denied.
     let has_call = denied().any(|row| !row.is_from_server);
     let mut declined: HashMap<&str, BTreeSet<Timestamp>> = HashMap::new();
@@ -132,6 +138,23 @@ pub(super) fn denials(rows: &[OperationRow]) -> Vec<DenialFact> {
     }
     facts.sort_by_key(|fact| std::cmp::Reverse(fact.count));
     facts
+}
+
+/// Server, error type and message of each failed call.
+type FailedCalls<'r> = HashSet<(&'r str, &'r str, &'r str)>;
+
+fn failures_of_calls(rows: &[OperationRow]) -> FailedCalls<'_> {
+    let failed = rows.iter().filter(|row| row.is_tool_call && row.status.is_failure());
+    failed.map(failure).collect()
+}
+
+/// Returns true if `row` brought the failure of a task whose call is among the failed calls.
+fn is_told_by_call(row: &OperationRow, of_calls: &FailedCalls<'_>) -> bool {
+    row.is_failure_of_task && of_calls.contains(&failure(row))
+}
+
+fn failure(row: &OperationRow) -> (&str, &str, &str) {
+    (&row.server_name, &row.error_type, &row.error_message)
 }
 
 /// Returns the first line of the error message; empty without a message.

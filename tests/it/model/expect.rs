@@ -438,7 +438,7 @@ impl Model {
             Answer::Error(code @ (-1 | 403)) => ("denied", Some(code.to_string()), Some(code)),
             Answer::Error(code) => ("error", Some(code.to_string()), Some(code)),
             Answer::ErrorDenied => ("denied", Some("-32001".to_owned()), Some(-32001)),
-            Answer::ErrorOnly | Answer::Both => ("error", Some(no_code), None),
+            Answer::ErrorOnly | Answer::Both | Answer::Scalar => ("error", Some(no_code), None),
             Answer::ToolDenied if has_content => ("denied", Some("tool_error".to_owned()), None),
             Answer::ToolError | Answer::ToolDenied | Answer::ToolReport => {
                 ("error", Some("tool_error".to_owned()), None)
@@ -551,8 +551,15 @@ impl Model {
         {
             (status, error_type) = ("timeout", Some("timeout".to_owned()));
         }
-        self.expected.totals.errors += u64::from(client && matches!(status, "error" | "timeout"));
-        self.expected.totals.denied += u64::from(client && status == "denied");
+        // The failure of a task counts at its call.
+        let is_of_task = match error_type.as_deref() {
+            Some("tool_error" | "invalid_response") => true,
+            Some(code) => error_code.is_some() && !["-32601", "-32602"].contains(&code),
+            None => false,
+        };
+        let counts = client && !(ask.method == "tasks/result" && ask.task.is_some() && is_of_task);
+        self.expected.totals.errors += u64::from(counts && matches!(status, "error" | "timeout"));
+        self.expected.totals.denied += u64::from(counts && status == "denied");
         self.expected.operations.push(Operation {
             client,
             id: ask.id.shown(),

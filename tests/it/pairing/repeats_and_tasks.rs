@@ -123,6 +123,37 @@ fn a_call_that_becomes_a_task_lasts_until_its_outcome() {
 }
 
 #[test]
+fn the_failure_of_a_task_counts_once_and_a_result_that_is_null_is_none() {
+    let failed = json!({"result": {"isError": true, "content": [{"type": "text", "text": "disk full"}]}});
+    let denied = json!({"error": {"code": 403, "message": "no"}});
+    let unknown = json!({"error": {"code": -32602, "message": "unknown task"}});
+    for (answer, errors, denials) in [(failed, 1, 0), (denied, 0, 1), (unknown, 1, 0)] {
+        let mut player = Player::new();
+        player.send(CLIENT, call(1));
+        let handle = json!({"id": 1, "result": {"task": {"taskId": "a", "status": "working"}}});
+        player.send(SERVER, line(handle));
+        task_result(&mut player, answer.clone());
+        let records = player.end();
+        check_books(&records);
+        let totals = &records.last().unwrap()["totals"];
+        assert_eq!([&totals["errors"], &totals["denied"]], [errors, denials], "{answer}");
+    }
+    let ended = |members: Value| {
+        task_call(|player| {
+            let mut params = json!({"taskId": "a", "status": "completed"});
+            params.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            player.send(SERVER, line(json!({"method": "notifications/tasks/status", "params": params})));
+        })
+    };
+    let done = ended(json!({"result": {"content": []}, "error": null}));
+    assert_eq!([&done["status"], &done["task_result_seen"]], [&json!("ok"), &json!(true)]);
+    let unseen = ended(json!({"result": null}));
+    assert_eq!([&unseen["status"], &unseen["task_result_seen"]], [&json!("ok"), &json!(false)]);
+    let invalid = ended(json!({"result": "done"}));
+    assert_eq!([&invalid["status"], &invalid["error_type"]], ["error", "invalid_response"]);
+}
+
+#[test]
 fn a_task_is_neither_slow_nor_late_and_does_not_hold_its_turn_or_its_id() {
     let mut late = settings();
     late.call_timeout = Some(Duration::from_secs(1));
@@ -216,4 +247,18 @@ fn the_outcome_of_a_task_of_an_earlier_connection_is_one_record_and_one_more_wit
         task_result(player, failed.clone());
     });
     assert_eq!(own, []);
+}
+
+#[test]
+fn a_result_that_is_not_an_object_is_an_invalid_response() {
+    for result in ["null", "[]", "\"text\"", "7", "[{\"content\":[]}]"] {
+        let mut player = Player::new();
+        player.send(CLIENT, call(1));
+        player.send(SERVER, format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{result}}}\n"));
+        let records = player.end();
+        let call = &operations(&records)[0];
+        assert_eq!([&call["status"], &call["error_type"]], ["error", "invalid_response"], "{result}");
+        assert_eq!(call["result_size_bytes"], result.len(), "{result}");
+        assert_eq!(records.last().unwrap()["totals"]["errors"], 1);
+    }
 }
