@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
+use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, limit_help, note, one_object};
 use crate::cli::show::not_found;
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, diff};
@@ -21,7 +21,8 @@ const PLACES: &str =
     "--since, --until and --on select in folders and sessions, --session in folders and days.";
 
 #[derive(Debug, Args)]
-#[command(after_help = PLACES)]
+#[command(after_help = PLACES, mut_arg("json", one_object))]
+#[command(mut_arg("limit", limit_help("as many as fit a screen")))]
 pub struct DiffArgs {
     /// Session, day (as for --on) or folder that is compared
     #[arg(value_name = "A", default_value = "yesterday")]

@@ -138,6 +138,16 @@ pub(super) fn hiding(ids: &'static [&str]) -> impl FnMut(clap::Arg) -> clap::Arg
     }
 }
 
+/// Sets the help of `--limit` in a command that has a limit without the option.
+pub(super) fn limit_help(default: &'static str) -> impl FnOnce(clap::Arg) -> clap::Arg {
+    move |option| option.help(format!("{LIMIT} [default: {default}]"))
+}
+
+/// The help of `--json` in a command that prints one object.
+pub(super) fn one_object(option: clap::Arg) -> clap::Arg {
+    option.help("Print one JSON object")
+}
+
 /// Parses what `show` and `why` look for. An empty word, as an unset variable gives, would match everything.
 pub(super) fn target(word: &str) -> Result<String, &'static str> {
     (!word.is_empty()).then(|| word.to_owned()).ok_or("expected a word; leave it out for the last session")
@@ -150,11 +160,12 @@ pub(super) fn since_help(default: &str) -> String {
     )
 }
 
+const LIMIT: &str = "Maximum number of rows or operations";
+
 /// The flags that shape the answer.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct OutputArgs {
-    /// Maximum number of rows or operations [default: sessions, tail: 20]
-    #[arg(short = 'n', long, value_name = "N", help_heading = "Select")]
+    #[arg(short = 'n', long, value_name = "N", help_heading = "Select", help = LIMIT)]
     pub(super) limit: Option<usize>,
     /// Print one JSON object per line
     #[arg(long)]
@@ -427,10 +438,7 @@ impl Reading {
             problems.push(format!("not a session log of spantap: {}", files(&findings.foreign)));
         }
         if !findings.newer.is_empty() {
-            problems.push(format!(
-                "written by a newer spantap, read as far as known: {}",
-                files(&findings.newer)
-            ));
+            problems.push(format!("{NEWER}: {}", files(&findings.newer)));
         }
         if findings.duplicates > 0 {
             let records = format::plural(findings.duplicates, "record");
@@ -446,6 +454,10 @@ impl Reading {
         problems.into_iter().map(Printable::from).collect()
     }
 }
+
+/// Begins the note about logs of a newer version.
+pub(super) const NEWER: &str =
+    "written by a newer spantap, whose events and fields that this version does not know are left out";
 
 fn unreadable_folder(dir: &Path, error: io::Error) -> anyhow::Error {
     hint(

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::cli::Out;
-use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note};
+use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, limit_help, note};
 use crate::present::sessions;
 use crate::query::sessions::SessionTable;
 use crate::record::timestamp::Timestamp;
 
 #[derive(Debug, Args)]
+#[command(mut_arg("limit", limit_help("20")))]
 pub struct SessionsArgs {
     /// Print one row per connection to a server
     #[arg(long)]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::Out;
-use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs};
+use crate::cli::selection::{DefaultRange, NEWER, OutputArgs, Reading, SelectArgs, limit_help};
+use crate::present::Printable;
 use crate::present::table::Tone;
 use crate::present::tail::RowPrinter;
 use crate::query::duplicates::NewRecords;
@@ -19,12 +20,13 @@ use crate::query::last::LastRows;
 use crate::query::live::{LiveConnection, LiveFolder, Liveness};
 use crate::query::name_pool::NamePool;
 use crate::query::row::{LogRow, drop_repeated};
-use crate::record::EventName;
 use crate::record::live::LiveState;
 use crate::record::timestamp::Timestamp;
+use crate::record::{EventName, SCHEMA};
 use crate::system::stdio;
 
 #[derive(Debug, Args)]
+#[command(mut_arg("limit", limit_help("20")))]
 pub struct TailArgs {
     /// Keep printing new operations, and show those that are open
     #[arg(short, long)]
@@ -66,6 +68,7 @@ impl TailArgs {
         let shows_open = !json && stdio::terminal_width().is_some();
         let mut folder = LiveFolder::default();
         let mut ends = EndedConnections::of(&live);
+        let mut is_newer_noted = !findings.newer.is_empty();
         for round in 0.. {
             let (live, _) = if json { Default::default() } else { reading.live_in(&mut folder) };
             let killed = ends.killed(&live);
@@ -85,6 +88,9 @@ impl TailArgs {
             let mut rows = Vec::new();
             follower.round(&reading.folders, |line| {
                 let Some(entry) = LogEntry::of_connection(line) else { return Ok(()) };
+                if *entry.schema != *SCHEMA && !std::mem::replace(&mut is_newer_noted, true) {
+                    reading.note(&format!("{NEWER}: the log of {}", Printable::new(&entry.server_name)));
+                }
                 ends.take(&entry);
                 if new.takes(&entry) && LogRow::is_followed(&reading.select, &entry) {
                     rows.push(LogRow::new(&entry, line, json, &mut names));

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cli::selection::{self, DefaultRange, OutputArgs, Reading, SelectArgs, note};
+use crate::cli::selection::{
+    self, DefaultRange, OutputArgs, Reading, SelectArgs, limit_help, note, one_object,
+};
 use crate::cli::show::{self, not_found};
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, why as sentences};
@@ -24,6 +26,8 @@ use crate::query::why::{Fact, of_call, of_session};
 use crate::record::timestamp::Timestamp;
 
 #[derive(Debug, Args)]
+#[command(mut_arg("json", one_object))]
+#[command(mut_arg("limit", limit_help("5 sentences, and not more")))]
 pub struct WhyArgs {
     /// SESSION, HANDLE of a call, last, -1 (last call), or any other word that `show` takes
     #[arg(value_name = "WHAT", allow_negative_numbers = true, value_parser = selection::target)]

@@ -3,8 +3,8 @@
 //! The sizes of the files are asked for again and again, and a folder is listed after it changed. File notifications
 //! differ between platforms and do not work on network file systems; the size of a file costs a microsecond.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::query::files::{Compression, LogSource, TimeWindow};
 use crate::query::row::id_end;
 use crate::query::scan::MAX_LINE;
+use crate::record::file_name::stem_and_part;
 use crate::record::timestamp::Timestamp;
 
 /// Bytes read from one file in one round, so that a fast writer cannot delay the other files.
@@ -20,14 +21,31 @@ const ROUND: u64 = 4 << 20;
 /// Age of a change after which the next change has another time.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// The files that are followed, by path.
+/// The files that are followed.
 #[derive(Debug, Default)]
 pub(crate) struct LogFollower {
-    files: HashMap<PathBuf, FollowedFile>,
+    files: BTreeMap<PartPath, FollowedFile>,
     /// Lines of files that were last written before are not followed: they were not selected.
     since: Option<Timestamp>,
     /// When each folder had changed before it was listed. While that stays the same, it has no new file.
     listed: HashMap<PathBuf, SystemTime>,
+}
+
+/// The path of a file. The parts of one log are neighbours, in the order in which they were written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PartPath {
+    /// Folder and name of the log, without the number of the part.
+    log: PathBuf,
+    part: u64,
+    path: PathBuf,
+}
+
+impl PartPath {
+    fn new(path: PathBuf) -> PartPath {
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let (stem, part) = stem_and_part(&name);
+        PartPath { log: path.with_file_name(stem), part, path }
+    }
 }
 
 /// How far a file has been read.
@@ -45,7 +63,7 @@ impl LogFollower {
     pub(crate) fn after(sources: &[LogSource], window: TimeWindow) -> LogFollower {
         let files = sources.iter().filter_map(|source| match source {
             LogSource::File { path, compression: Compression::Plain, size } => {
-                Some((path.clone(), FollowedFile { offset: *size, ..FollowedFile::default() }))
+                Some((PartPath::new(path.clone()), FollowedFile { offset: *size, ..FollowedFile::default() }))
             }
             _ => None,
         });
@@ -55,12 +73,12 @@ impl LogFollower {
     /// Returns true if the log of a connection is among the files. Their names have the end of its id.
     pub(crate) fn follows(&self, connection_id: &str) -> bool {
         let end = id_end(connection_id, 12);
-        let names = self.files.keys().filter_map(|path| path.file_name()?.to_str());
+        let names = self.files.keys().filter_map(|file| file.path.file_name()?.to_str());
         names.into_iter().any(|name| name.contains(end))
     }
 
-    /// Calls `take` with each line that was added since the last round. New files in `folders` are read from their
-    /// beginning. The follower forgets a file that is gone.
+    /// Calls `take` with each line that was added since the last round, with the lines of one log in their order. New
+    /// files in `folders` are read from their beginning. The follower forgets a file that is gone.
     pub(crate) fn round(
         &mut self,
         folders: &[PathBuf],
@@ -68,17 +86,24 @@ impl LogFollower {
     ) -> io::Result<()> {
         folders.iter().for_each(|folder| self.list(folder));
         let mut gone = Vec::new();
-        for (path, file) in &mut self.files {
-            match file.read(path) {
-                Ok(added) if added.is_empty() => {}
-                Ok(added) => file.lines(&added, &mut take)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(path.clone()),
+        // A log of which a part was not read to its end. Its later parts wait for the next round.
+        let mut unfinished: Option<&Path> = None;
+        for (file, followed) in &mut self.files {
+            if unfinished == Some(&file.log) {
+                continue;
+            }
+            match followed.read(&file.path) {
+                Ok(added) => {
+                    unfinished = (added.len() as u64 == ROUND).then_some(&file.log);
+                    followed.lines(&added, &mut take)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(file.clone()),
                 // Such as too many open files. The next round reads what was added.
-                Err(_) => {}
+                Err(_) => unfinished = Some(&file.log),
             }
         }
-        for path in gone {
-            self.files.remove(&path);
+        for file in gone {
+            self.files.remove(&file);
         }
         Ok(())
     }
@@ -97,8 +122,8 @@ impl LogFollower {
                 let written = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
                 written.zip(self.since).is_some_and(|(at, since)| (at.as_micros() as i64) < since.0)
             };
-            if let Entry::Vacant(place) = self.files.entry(path) {
-                let offset = if is_old(place.key()) { size } else { 0 };
+            if let Entry::Vacant(place) = self.files.entry(PartPath::new(path)) {
+                let offset = if is_old(&place.key().path) { size } else { 0 };
                 place.insert(FollowedFile { offset, ..FollowedFile::default() });
             }
         }
@@ -187,6 +212,34 @@ mod tests {
         std::fs::write(&old, "again\n").unwrap();
         std::fs::remove_file(dir.path().join("new.jsonl")).unwrap();
         assert_eq!(round(), ["again"]);
+    }
+
+    #[test]
+    fn the_parts_of_one_log_are_read_in_the_order_in_which_they_were_written() {
+        const PARTS: usize = 12;
+        let dir = tempfile::tempdir().unwrap();
+        let name = |part: usize| match part {
+            0 => "db-2026-11-25-0123456789ab.jsonl".to_owned(),
+            part => format!("db-2026-11-25-0123456789ab.{part}.jsonl"),
+        };
+        let mut follower = LogFollower::after(&[], TimeWindow::default());
+        let mut expected = Vec::new();
+        for part in (0..PARTS).rev() {
+            // The first two parts are longer than one round.
+            let filler = "x".repeat(if part < 2 { ROUND as usize } else { 10 });
+            std::fs::write(dir.path().join(name(part)), format!("{part} {filler}\n{part} end\n")).unwrap();
+            expected.splice(..0, [part, part]);
+        }
+        let mut read = Vec::new();
+        for _ in 0..4 {
+            let take = |line: &[u8]| {
+                let line = String::from_utf8(line.to_owned()).unwrap();
+                read.push(line.split(' ').next().unwrap().parse::<usize>().unwrap());
+                Ok(())
+            };
+            follower.round(&[dir.path().to_owned()], take).unwrap();
+        }
+        assert_eq!(read, expected);
     }
 
     #[test]

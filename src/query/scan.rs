@@ -205,6 +205,7 @@ impl FileTally {
         // that they are counted as unreadable.
         let is_known = self.records + self.duplicates > 0 && looks_like_a_record(line);
         if is_known && !part.fold.wants(line) && !part.tasks.wants(line) {
+            self.newer |= !line.starts_with(BEGINNING.as_bytes());
             return;
         }
         match LogEntry::parse(line) {
@@ -224,6 +225,9 @@ impl FileTally {
         }
     }
 }
+
+/// The beginning of each line that this version writes.
+const BEGINNING: &str = "{\"schema\":\"spantap/1\"";
 
 /// Returns true if a line begins and ends like a line that spantap wrote.
 fn looks_like_a_record(line: &[u8]) -> bool {
@@ -398,6 +402,19 @@ mod tests {
         }
     }
 
+    /// A fold that wants no line.
+    struct Nothing;
+
+    impl Fold for Nothing {
+        fn wants(&self, _line: &[u8]) -> bool {
+            false
+        }
+
+        fn take(&mut self, _entry: &LogEntry<'_>, _line: &[u8]) {}
+
+        fn merge(&mut self, _other: Nothing) {}
+    }
+
     fn line(seq: u64, filler: usize) -> String {
         format!("{{\"schema\":\"spantap/1\",\"seq\":{seq},\"message\":\"{}\"}}\n", "x".repeat(filler))
     }
@@ -445,21 +462,25 @@ mod tests {
 
     #[test]
     fn a_line_that_is_not_a_record_is_counted_even_if_the_fold_wants_no_line() {
-        struct Nothing;
-
-        impl Fold for Nothing {
-            fn wants(&self, _line: &[u8]) -> bool {
-                false
-            }
-            fn take(&mut self, _entry: &LogEntry<'_>, _line: &[u8]) {}
-            fn merge(&mut self, _other: Nothing) {}
-        }
-
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
         std::fs::write(&path, format!("{}broken\n{}", line(1, 0), line(2, 0))).unwrap();
         let (_, findings) = scan(&[LogSource::named(&path).unwrap()], || Nothing, &AtomicU64::new(0));
         assert_eq!(findings.unreadable.values().copied().collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn a_line_of_a_newer_version_is_noticed_even_if_the_fold_wants_no_line() {
+        assert!(BEGINNING.contains(&format!("\"{}\"", crate::record::SCHEMA)));
+        let newer = |schema: &str| line(2, 0).replace("spantap/1", schema);
+        for (schema, is_newer) in [("spantap/1", false), ("spantap/2", true), ("spantap/10", true)] {
+            let text = line(1, 0) + &newer(schema);
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.jsonl");
+            std::fs::write(&path, text).unwrap();
+            let (_, findings) = scan(&[LogSource::named(&path).unwrap()], || Nothing, &AtomicU64::new(0));
+            assert_eq!(findings.newer.len(), usize::from(is_newer), "{schema}");
+        }
     }
 
     #[test]

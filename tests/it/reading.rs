@@ -215,3 +215,29 @@ fn a_log_that_cannot_be_read_is_a_failure_and_an_empty_answer_only_if_asked() {
         assert!(!output.stdout.is_empty(), "{command:?}: what could be read is shown");
     }
 }
+
+#[test]
+fn a_log_of_a_newer_version_is_read_and_the_note_says_what_is_missing() {
+    let home = Home::new();
+    session(&home, 1);
+    let log = logs_in(&home.logs()).remove(0);
+    let newer =
+        fs::read_to_string(&log).unwrap().replace("\"schema\":\"spantap/1\"", "\"schema\":\"spantap/2\"");
+    fs::write(&log, newer).unwrap();
+    let note = "note: written by a newer spantap, whose events and fields that this version does not know are left \
+                out: ";
+    for command in [
+        &["stats"][..],
+        &["sessions"],
+        &["tail"],
+        &["show"],
+        &["why"],
+        &["context"],
+        &["stats", "--by", "model"],
+    ] {
+        let output = spantap(&home, command);
+        let (shown, said) = text(&output);
+        assert_eq!(said.matches(note).count(), 1, "{command:?}: {said}");
+        assert_eq!(shown.is_empty(), command.contains(&"model"), "{command:?}");
+    }
+}
