@@ -61,8 +61,8 @@ impl Metrics {
                 self.health.started(started.child_pid.is_some());
             }
             EventKind::ToolsListed(listed) => {
-                self.calls.tools_listed(listed);
                 self.definitions.listed(listed);
+                self.calls.tools_listed(listed, self.definitions.tokens());
             }
             EventKind::PromptsListed(names) => self.calls.prompts_listed(names),
             EventKind::ToolsChanged(changed) => self.definitions.changed(changed),

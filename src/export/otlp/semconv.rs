@@ -160,7 +160,7 @@ instruments! {
     SESSION_DENIALS = "gauge" "spantap.session.denials" "{denial}" "Calls that a person or policy refused";
     SESSION_REPEATS = "gauge" "spantap.session.repeats" "{call}"
         "Highest number of identical calls so far, by tool; above the threshold only without progress, or at four times the threshold";
-    SESSION_TOKENS = "gauge" "spantap.session.tokens" "{token}" "Tokens by kind, estimated as bytes / 4";
+    SESSION_TOKENS = "gauge" "spantap.session.tokens" "{token}" "Tokens by kind, estimated as bytes / 4; definitions: those of the tools that are listed now";
     SESSION_COST = "gauge" "spantap.session.cost.usd" "{USD}" "Cost by kind, estimated";
     DEFINITION_TOKENS = "gauge" "spantap.context.definition_tokens" "{token}"
         "Tokens of the tool's definition, estimated as bytes / 4; 0 once the server no longer lists the tool";

@@ -174,6 +174,11 @@ fn the_cost_of_each_definition_and_its_changes_are_measured() {
             "gen_ai.tool.name=b mcp.server.name=s 0",
         ]
     );
+    let definitions = of("spantap.session.tokens");
+    assert!(
+        definitions.contains(&"mcp.server.name=s spantap.token.kind=definitions 9".to_owned()),
+        "{definitions:?}"
+    );
     assert_eq!(
         of("spantap.tool.changes"),
         [

@@ -171,12 +171,13 @@ impl CallMetrics {
         }
     }
 
-    pub(super) fn tools_listed(&mut self, listed: &ToolsListed) {
+    /// Takes a listing, and the tokens of all tools that are listed since then.
+    pub(super) fn tools_listed(&mut self, listed: &ToolsListed, definition_tokens: u64) {
         self.tools.add(listed.tools.iter().map(|tool| &tool.name));
         for tool in &self.tools.0 {
             self.repeats.entry(tool.clone()).or_default().is_new = true;
         }
-        self.totals.tokens[0] += tokens(listed.result_size);
+        self.totals.tokens[0] = definition_tokens;
     }
 
     pub(super) fn prompts_listed(&mut self, names: &[Redacted]) {

@@ -78,6 +78,11 @@ impl DefinitionMetrics {
         self.record(listed.is_complete);
     }
 
+    /// Returns the tokens of the definitions of all tools: the sum of the points that were recorded last.
+    pub(super) fn tokens(&self) -> u64 {
+        self.tools.values().chain([&self.other]).map(|tool| tool.tokens).sum()
+    }
+
     /// Records the tools of the listing. Tools that are not in it are gone if it is complete.
     fn record(&mut self, is_complete: bool) {
         let other = (OTHER, &mut self.other);
