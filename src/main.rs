@@ -4,7 +4,7 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use spantap::cli::pager::PagedOutput;
 use spantap::cli::{Cli, HintedError, Out, error_text, redacted};
 use spantap::system::allocator::StoppingAllocator;
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    let cli = Cli::read().unwrap_or_else(|error| refuse(&error));
+    let cli = Cli::read().unwrap_or_else(|error| refuse(error));
     let outcome = match cli.command {
         Some(command) => {
             command.color().write_global();
@@ -83,7 +83,11 @@ fn is_about_logs() -> bool {
 
 /// Reports an error in the command line, or prints the requested help, and exits. A word that is not a
 /// command gets a hint.
-fn refuse(error: &clap::Error) -> ! {
+fn refuse(mut error: clap::Error) -> ! {
+    if error.kind() == ErrorKind::UnknownArgument {
+        // Words after `--` are the command of a server: the tip to write the argument there is wrong.
+        error.remove(ContextKind::Suggested);
+    }
     // The report repeats arguments, and a host logs it: `--api-key=…` without `--` before the command.
     let plain = error.render().to_string();
     let shown = redacted(&plain);

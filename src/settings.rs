@@ -56,7 +56,10 @@ impl Settings {
     }
 
     /// Returns what is sent to collectors, if anything, and one warning for each value that cannot be used.
-    pub(crate) fn otlp(&self, environment: Environment<'_>) -> (Option<otlp::OtlpSettings>, Vec<String>) {
+    pub(crate) fn otlp(
+        &self,
+        environment: Environment<'_>,
+    ) -> (Option<otlp::OtlpSettings>, Vec<otlp::OtlpWarning>) {
         let variable = |name: &str| environment(name)?.into_string().ok();
         otlp::OtlpSettings::resolve(given_endpoint(&self.otlp_endpoint), &self.otlp_tables, &variable)
     }
@@ -88,7 +91,8 @@ pub(crate) fn misspelt_variables(names: impl Iterator<Item = String>) -> Vec<Set
     let misspelt = |name: String| {
         let meant = meant(&name).filter(|_| !known(&name))?;
         let text = format!("unknown setting; did you mean {meant}?");
-        Some(SettingProblem { origin: SettingOrigin::Environment(name), setting: None, text })
+        let origin = SettingOrigin::Environment(name);
+        Some(SettingProblem { origin, setting: None, text, consequence: "" })
     };
     names.filter_map(misspelt).collect()
 }

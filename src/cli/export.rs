@@ -118,7 +118,9 @@ impl ExportArgs {
             config.otlp_tables.all.logs = Some(SignalSwitch::Sent(true));
         }
         let (settings, warnings) = config.otlp(&process_environment);
-        for warning in config.problems.iter().map(ToString::to_string).chain(warnings) {
+        for warning in
+            config.problems.iter().map(ToString::to_string).chain(warnings.iter().map(ToString::to_string))
+        {
             note(&warning);
         }
         let Some(mut settings) = settings else {

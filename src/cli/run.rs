@@ -78,7 +78,10 @@ fn add_flags(command: Command, has_help: bool) -> Command {
                     FlagValue::Path => argument.value_parser(value_parser!(OsString)),
                     FlagValue::Text => argument,
                     FlagValue::Checked(check) => {
-                        argument.value_parser(move |text: &str| check(text).map(|()| text.to_owned()))
+                        let argument =
+                            argument.value_parser(move |text: &str| check(text).map(|()| text.to_owned()));
+                        // `-1s` is a wrong value, and not an unknown flag.
+                        argument.allow_hyphen_values(true)
                     }
                     FlagValue::Word(words) => argument.value_parser(PossibleValuesParser::new(words())),
                 };

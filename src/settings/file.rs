@@ -81,7 +81,8 @@ impl ConfigFile {
                     problems.push(SettingProblem {
                         origin: origin(line_of(&text, at)),
                         setting: may_be_of,
-                        text: "not valid TOML; this line is ignored".to_owned(),
+                        text: "not valid TOML".to_owned(),
+                        consequence: "this line is ignored",
                     });
                     if start == end {
                         break DeTable::parse_recoverable(&text).0;
@@ -105,7 +106,8 @@ impl ConfigFile {
     pub(super) fn problems(&self, names: impl Iterator<Item = &'static str> + Clone) -> Vec<SettingProblem> {
         let problem = |entry: &ConfigEntry| {
             if let Some(text) = misplaced(&entry.name) {
-                return Some(SettingProblem { origin: self.origin(entry.line), setting: None, text });
+                let origin = self.origin(entry.line);
+                return Some(SettingProblem { origin, setting: None, text, consequence: "" });
             }
             if is_known(&entry.name, names.clone()) {
                 return None;
@@ -120,7 +122,7 @@ impl ConfigFile {
             let is_of_collect = entry.name.first().is_some_and(|table| table == "collect")
                 || nearest.is_some_and(|setting| setting.starts_with("collect."));
             let setting = is_of_collect.then_some("collect");
-            Some(SettingProblem { origin: self.origin(entry.line), setting, text })
+            Some(SettingProblem { origin: self.origin(entry.line), setting, text, consequence: "" })
         };
         self.problems.iter().cloned().chain(self.entries.iter().filter_map(problem)).collect()
     }

@@ -90,9 +90,10 @@ pub(super) const SIZE: SettingKind<u64> = SettingKind {
     expected: "a size, for example 64MiB",
     flag_value: FlagValue::Text,
     parse: |written| size(written.text()?),
-    show: |bytes| match bytes {
-        0..1_048_576 => format!("{bytes} B"),
-        _ => format!("{} MiB", bytes >> 20),
+    show: |bytes| {
+        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        let whole = units.into_iter().find(|(shift, _)| *bytes > 0 && bytes.is_multiple_of(1 << shift));
+        whole.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
     },
 };
 
@@ -100,7 +101,7 @@ pub(super) const TIME: SettingKind<Duration> = SettingKind {
     expected: "a duration, for example 30s",
     flag_value: FlagValue::Checked(|text| duration::parse(text).map(drop).map_err(str::to_owned)),
     parse: |written| duration::parse(written.text()?).ok(),
-    show: |time| format!("{} s", time.as_secs_f64()),
+    show: |time| format!("{}s", time.as_secs_f64()),
 };
 
 pub(super) const COUNT: SettingKind<u32> = SettingKind {
@@ -175,7 +176,7 @@ pub(super) const WORDS: SettingKind<Vec<String>> = SettingKind {
     expected: "a list of words",
     flag_value: FlagValue::Text,
     parse: |written| written.items(|text| Some(text.to_lowercase())),
-    show: |words| format!("{} words", words.len()),
+    show: |words| words.join(", "),
 };
 
 pub(super) const LISTEN: SettingKind<Vec<ListenAddress>> = SettingKind {
@@ -232,11 +233,18 @@ fn size(text: &str) -> Option<u64> {
     (bytes >= 0.0 && bytes < u64::MAX as f64).then_some(bytes as u64)
 }
 
-/// Returns host and port of a URL, without user, path and query.
+/// Returns host and port of a URL, without user, path and query. A scheme other than http and https is kept.
 pub(crate) fn address(endpoint: &str) -> Option<String> {
     let uri: http::Uri = endpoint.parse().ok()?;
-    let port = if uri.scheme()? == &http::uri::Scheme::HTTPS { 443 } else { 80 };
-    Some(format!("{}:{}", uri.host()?, uri.port_u16().unwrap_or(port)))
+    let host = uri.host()?;
+    match (uri.scheme_str(), uri.port_u16()) {
+        (Some("https"), port) => Some(format!("{host}:{}", port.unwrap_or(443))),
+        (Some("http"), port) => Some(format!("{host}:{}", port.unwrap_or(80))),
+        (Some(scheme), Some(port)) => Some(format!("{scheme}://{host}:{port}")),
+        (Some(scheme), None) => Some(format!("{scheme}://{host}")),
+        // As for gRPC. A word alone need not be a host.
+        (None, port) => Some(format!("{host}:{}", port?)),
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +293,9 @@ mod tests {
             ("http://localhost:4318/v1/traces", Some("localhost:4318")),
             ("https://user:pass@collector.example/x?token=1", Some("collector.example:443")),
             ("http://[::1]/v1", Some("[::1]:80")),
+            ("ftp://user:pass@x/y", Some("ftp://x")),
+            ("ftp://x:21", Some("ftp://x:21")),
+            ("localhost:4317", Some("localhost:4317")),
             ("http://", None),
             ("nonsense", None),
         ] {

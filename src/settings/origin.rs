@@ -28,17 +28,31 @@ impl fmt::Display for SettingOrigin {
     }
 }
 
-/// A value that cannot be used. Its text names the setting, never the value.
+/// A value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingProblem {
     pub origin: SettingOrigin,
     /// The setting or table; `None` for a name or a line that is unknown, unless it may belong to `collect`.
     pub setting: Option<&'static str>,
+    /// Names the setting, never the value.
     pub text: String,
+    /// The consequence, unless `--strict` is set; empty if the text has advice instead.
+    pub consequence: &'static str,
+}
+
+impl SettingProblem {
+    /// Returns origin and text without the consequence.
+    pub(crate) fn cause(&self) -> String {
+        format!("{}: {}", self.origin, self.text)
+    }
 }
 
 impl fmt::Display for SettingProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.origin, self.text)
+        write!(f, "{}: {}", self.origin, self.text)?;
+        match self.consequence {
+            "" => Ok(()),
+            consequence => write!(f, "; {consequence}"),
+        }
     }
 }

@@ -133,6 +133,9 @@ pub(crate) fn config_file(
     named.map(|path| (path, true)).or_else(usual)
 }
 
+/// The consequence for a value that cannot be used.
+pub(super) const IGNORED: &str = "ignoring it";
+
 /// Resolves settings one by one, and collects the values that cannot be used.
 pub(crate) struct SettingResolver<'a> {
     pub(super) given: &'a GivenSettings,
@@ -183,8 +186,8 @@ impl SettingResolver<'_> {
     }
 
     pub(super) fn refuse(&mut self, name: &'static str, expected: &str, origin: SettingOrigin) {
-        let text = format!("`{name}` is not {expected}; ignoring it");
-        self.problems.push(SettingProblem { origin, setting: Some(name), text });
+        let text = format!("`{name}` is not {expected}");
+        self.problems.push(SettingProblem { origin, setting: Some(name), text, consequence: IGNORED });
     }
 
     /// Returns the problems in the order of the file.

@@ -15,7 +15,7 @@ use crate::settings::entry::{Misfit, read};
 use crate::settings::file::{ConfigFile, nearest_of, shown};
 use crate::settings::origin::{SettingOrigin, SettingProblem};
 use crate::settings::redaction::RedactionTable;
-use crate::settings::resolve::SettingResolver;
+use crate::settings::resolve::{IGNORED, SettingResolver};
 use crate::settings::table::{NOTIFY, variable};
 use crate::system::files::home::expand_home;
 
@@ -141,8 +141,8 @@ impl SettingResolver<'_> {
     }
 
     fn ignore(&mut self, setting: &'static str, origin: SettingOrigin, text: &str) {
-        let text = format!("{text}; ignoring it");
-        self.problems.push(SettingProblem { origin, setting: Some(setting), text });
+        let text = text.to_owned();
+        self.problems.push(SettingProblem { origin, setting: Some(setting), text, consequence: IGNORED });
     }
 
     /// Returns the `[redaction]` table. If a part of it cannot be used, the whole table cannot be applied:
@@ -165,8 +165,8 @@ impl SettingResolver<'_> {
             }
         };
         self.problems.extend(problems.into_iter().map(|(text, origin)| {
-            let text = format!("{text}; no free text is written until this is fixed");
-            SettingProblem { origin, setting: Some(NAME), text }
+            let consequence = "no free text is written until this is fixed";
+            SettingProblem { origin, setting: Some(NAME), text, consequence }
         }));
         RedactionTable::Unusable
     }

@@ -39,11 +39,11 @@ fn a_flag_wins_over_the_environment_that_over_the_server_section_that_over_the_f
     let report = doctor(&home, "--server github --log-dir from-flag", &[("SPANTAP_SLOW", "3s")]);
     let file = "~/.config/spantap/config.toml";
     assert_eq!(setting(&report, "log_dir"), ("from-flag".to_owned(), "flag".to_owned()));
-    assert_eq!(setting(&report, "slow"), ("3 s".to_owned(), "SPANTAP_SLOW".to_owned()));
-    assert_eq!(setting(&report, "call_timeout"), ("2 s".to_owned(), format!("{file}:7")));
+    assert_eq!(setting(&report, "slow"), ("3s".to_owned(), "SPANTAP_SLOW".to_owned()));
+    assert_eq!(setting(&report, "call_timeout"), ("2s".to_owned(), format!("{file}:7")));
     assert_eq!(setting(&report, "overload"), ("lose".to_owned(), "default".to_owned()));
     let report = doctor(&home, "--server other", &[]);
-    assert_eq!(setting(&report, "call_timeout"), ("1 s".to_owned(), format!("{file}:3")));
+    assert_eq!(setting(&report, "call_timeout"), ("1s".to_owned(), format!("{file}:3")));
 }
 
 #[test]
@@ -162,8 +162,25 @@ fn what_cannot_be_used_is_named_with_its_line_and_a_way_out_and_the_rest_counts(
     );
     let output = home.spantap(["--strict", "--", "touch", "started"]).output().unwrap();
     assert_eq!(output.status.code(), Some(125));
-    assert!(text(&output).1.contains("\nhint: "), "{}", text(&output).1);
+    let said = text(&output).1;
+    let refused = format!("error: {}:1: `slow` is not a duration, for example 30s\nhint: ", file.display());
+    assert!(said.starts_with(&refused), "{said}");
     assert!(!home.path().join("started").exists());
+    let output = Home::new().spantap(["--strict", "--otlp", "ftp://x", "--", "true"]).output().unwrap();
+    let said = text(&output).1;
+    let refused = "error: the endpoint for traces does not begin with http:// or https://\nhint: ";
+    assert!(said.starts_with(refused) && output.status.code() == Some(125), "{said}");
+}
+
+#[test]
+fn a_value_that_begins_with_a_dash_is_named_as_a_wrong_value() {
+    let output = Home::new().spantap(["--slow", "-1s", "--", "true"]).output().unwrap();
+    let said = text(&output).1;
+    let named = "error: invalid value '-1s' for '--slow <DURATION>': expected a number";
+    assert!(said.starts_with(named) && output.status.code() == Some(2), "{said}");
+    // A word after `--` is a command, and no value.
+    let output = Home::new().spantap(["--thrash", "-- cat"]).output().unwrap();
+    assert!(!text(&output).1.contains("use '--"), "{}", text(&output).1);
 }
 
 #[test]

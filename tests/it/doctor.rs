@@ -54,6 +54,31 @@ fn a_fresh_home_is_in_order_and_told_how_to_begin() {
 }
 
 #[test]
+fn settings_are_shown_as_they_are_documented_and_as_they_can_be_written() {
+    let home = Home::new();
+    put(&home, ".config/spantap/config.toml", "[denied]\nwords = ['nope']\n");
+    let words = ["doctor", "--json", "--otlp", "ftp://ada:pw@x/y", "--all"];
+    let output = home.spantap(words).env("SPANTAP_SLOW", "1500ms").output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let settings = report["settings"].as_array().unwrap();
+    let value = |name: &str| settings.iter().find(|row| row["setting"] == name).unwrap()["value"].clone();
+    for (name, expected) in [
+        ("denied.words", "nope"),
+        ("session_id", "from the host"),
+        ("server", "from the command"),
+        ("result_limit", "that of the host"),
+        ("collect.listen", "4318 and 4317"),
+        ("user_id", "none"),
+        ("otlp.endpoint", "ftp://x"),
+        ("slow", "1.5s"),
+        ("max_log_size", "64MiB"),
+        ("max_session_size", "1GiB"),
+    ] {
+        assert_eq!(value(name), expected, "{name}");
+    }
+}
+
+#[test]
 fn servers_that_are_not_watched_are_counted() {
     let home = Home::new();
     put(&home, ".cursor/mcp.json", SERVER);
@@ -262,7 +287,7 @@ fn problems_come_first_and_a_fix_once_and_what_has_its_default_is_folded_away() 
     assert!(!shown.contains("puts spantap in front of your servers"), "{shown}");
     assert!(shown.contains("stripped by most hosts: SPANTAP_SLOW\n"), "{shown}");
     let settings = shown.split_once("Settings:\n").unwrap().1;
-    assert!(settings.starts_with("  slow  9 s  (SPANTAP_SLOW)\n"), "{settings}");
+    assert!(settings.starts_with("  slow  9s  (SPANTAP_SLOW)\n"), "{settings}");
     assert!(settings.ends_with("with the default; `spantap doctor --all` lists them\n"), "{settings}");
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
     assert!(run("doctor --all").contains("  overload "), "{shown}");

@@ -57,7 +57,7 @@ fn otlp(settings: &Settings) -> anyhow::Result<Option<OtlpSettings>> {
         return Ok(None);
     }
     let (otlp, warnings) = settings.otlp(&process_environment);
-    warnings.iter().for_each(|warning| note(warning));
+    warnings.iter().for_each(|warning| note(&warning.to_string()));
     let otlp = otlp.filter(|otlp| otlp.metrics.is_some());
     otlp.map(Some).ok_or_else(|| {
         let problem = anyhow!("--otlp would send nothing, because metrics are turned off");

@@ -31,14 +31,15 @@ fn time(time: Option<Duration>) -> String {
 pub(super) fn rows(settings: &Settings, folder: Option<&Path>) -> Vec<SettingRow> {
     let folder = folder.map(|folder| folder.display().to_string());
     let row = |setting: &SettingDeclaration| {
-        let value = match setting.name {
-            "log_dir" => folder.clone(),
-            "server" => (setting.show)(settings).or_else(|| Some("from the command".to_owned())),
-            _ => (setting.show)(settings),
+        let value = match (setting.name, (setting.show)(settings)) {
+            ("log_dir", _) => folder.clone().unwrap_or_else(|| "none".to_owned()),
+            (_, Some(value)) => value,
+            ("server", None) => "from the command".to_owned(),
+            (_, None) => setting.default.to_owned(),
         };
         SettingRow {
             setting: setting.name,
-            value: shown(value.as_deref().unwrap_or("none")),
+            value: shown(&value),
             origin: shown(&(setting.origin)(settings).to_string()),
         }
     };

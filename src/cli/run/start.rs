@@ -15,7 +15,7 @@ use crate::export::log::{Log, LogSettings};
 use crate::export::notify::Notifier;
 use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::settings::SignalEndpoints;
-use crate::export::otlp::{ExportNotice, Otlp, OtlpSettings};
+use crate::export::otlp::{ExportNotice, Otlp, OtlpSettings, OtlpWarning};
 use crate::export::{Exporter, Output};
 use crate::observe::canonical::HashKey;
 use crate::observe::event::{BodiesState, SessionStarted, Span};
@@ -237,11 +237,11 @@ impl SessionSetup {
             return refuse(error, "fix the file or leave --strict out");
         }
         if let Some(problem) = self.settings.problems.first() {
-            return refuse(problem.to_string(), "fix the setting or leave --strict out");
+            return refuse(problem.cause(), "fix the setting or leave --strict out");
         }
         let (otlp, warnings) = self.otlp(None);
         if let Some(warning) = warnings.first() {
-            return refuse(warning.clone(), "fix the variable or leave --strict out");
+            return refuse(warning.cause.clone(), "fix the setting or leave --strict out");
         }
         if let Some(Err(error)) = otlp.as_ref().map(Otlp::check) {
             return refuse(
@@ -284,7 +284,7 @@ impl SessionSetup {
     }
 
     /// Returns the export to collectors, if it is asked for, and warnings. The outer spantap exports the same calls.
-    fn otlp(&self, outer: Option<OuterProxy>) -> (Option<Otlp>, Vec<String>) {
+    fn otlp(&self, outer: Option<OuterProxy>) -> (Option<Otlp>, Vec<OtlpWarning>) {
         let (mut settings, warnings) = self.settings.otlp(&process_environment);
         if let Some(settings) = &mut settings
             && let Some(outer) = outer

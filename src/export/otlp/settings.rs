@@ -6,6 +6,7 @@
 //! Specification". An empty variable counts as unset. A value that cannot be read gives a warning and the
 //! default.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,23 @@ words! {
         Traces = "traces",
         Metrics = "metrics",
         Logs = "logs",
+    }
+}
+
+/// A value that cannot be used. It contains no headers and no paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OtlpWarning {
+    pub(crate) cause: String,
+    /// The consequence, unless `--strict` is set; empty if the cause has advice instead.
+    pub(crate) consequence: &'static str,
+}
+
+impl fmt::Display for OtlpWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.consequence {
+            "" => f.write_str(&self.cause),
+            consequence => write!(f, "{}; {consequence}", self.cause),
+        }
     }
 }
 
@@ -127,7 +145,7 @@ impl OtlpSettings {
         flag: Option<&str>,
         tables: &OtlpTables,
         environment: &dyn Fn(&str) -> Option<String>,
-    ) -> (Option<OtlpSettings>, Vec<String>) {
+    ) -> (Option<OtlpSettings>, Vec<OtlpWarning>) {
         let mut source = OtlpSource { environment, tables, warnings: Vec::new() };
         if source.is_disabled() {
             return (None, source.warnings);
@@ -142,7 +160,7 @@ impl OtlpSettings {
         let metric_interval = metric_interval.or_else(|| source.milliseconds("OTEL_METRIC_EXPORT_INTERVAL"));
         let keeps = |word: &str| table.always_keep.iter().any(|kept| kept == word);
         if table.always_keep.iter().any(|word| word != "errors" && word != "slow") {
-            source.warn("otlp.always_keep takes errors and slow only; ignoring the other words");
+            source.warn("otlp.always_keep takes errors and slow only", "ignoring the other words");
         }
         let settings = OtlpSettings {
             traces,

@@ -107,10 +107,11 @@ impl OtlpSource<'_> {
             } else if !layer.is_empty() {
                 left_out.push(name);
                 let place = if name == "config file" { "the config file" } else { name };
-                self.warn(format!(
+                let cause = format!(
                     "{host} does not get the headers and certificates of {place}, which does not name this \
                      collector; to send them, {way_out}"
-                ));
+                );
+                self.warn(cause, "");
             }
         }
         // An entry can name a proxy, and authorities that accept its certificate.
@@ -120,7 +121,10 @@ impl OtlpSource<'_> {
         let is_safe = !endpoint.starts_with("http:") && (is_systems || is_users);
         sent.is_direct = has_file_headers && !is_safe;
         if sent.client_certificate.is_some() != sent.client_key.is_some() {
-            self.warn("a client certificate and a client key are usable only together; sending without them");
+            self.warn(
+                "a client certificate and a client key are usable only together",
+                "sending without them",
+            );
         }
         (sent, left_out)
     }
@@ -128,7 +132,7 @@ impl OtlpSource<'_> {
     fn credentials_of_environment(&mut self, signal: Signal) -> Credentials {
         let headers = self.of(signal, "HEADERS").map(|(text, name)| {
             baggage::pairs(&text).unwrap_or_else(|| {
-                self.warn(format!("{name} is not a list of name=value; its headers are not sent"));
+                self.warn(format!("{name} is not a list of name=value"), "its headers are not sent");
                 Vec::new()
             })
         });

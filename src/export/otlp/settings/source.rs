@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::export::otlp::sampler::Sampler;
 use crate::export::otlp::settings::table::SignalTable;
-use crate::export::otlp::settings::{OtlpTables, Protocol, QueueLimits, Signal, SignalTarget, TIMEOUT};
+use crate::export::otlp::settings::{
+    OtlpTables, OtlpWarning, Protocol, QueueLimits, Signal, SignalTarget, TIMEOUT,
+};
 use crate::observe::redact::{Field, Redactor};
 use crate::text::baggage;
 
@@ -13,7 +15,7 @@ use crate::text::baggage;
 pub(super) struct OtlpSource<'a> {
     pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
     pub(super) tables: &'a OtlpTables,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<OtlpWarning>,
 }
 
 /// Exporter that `OTEL_<S>_EXPORTER` asks for.
@@ -31,10 +33,10 @@ impl OtlpSource<'_> {
     }
 
     /// Adds a warning once, however many signals it concerns.
-    pub(super) fn warn(&mut self, text: impl Into<String>) {
-        let text = text.into();
-        if !self.warnings.contains(&text) {
-            self.warnings.push(text);
+    pub(super) fn warn(&mut self, cause: impl Into<String>, consequence: &'static str) {
+        let warning = OtlpWarning { cause: cause.into(), consequence };
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
         }
     }
 
@@ -45,7 +47,7 @@ impl OtlpSource<'_> {
             None => false,
             Some(text) => {
                 if text != "false" {
-                    self.warn("OTEL_SDK_DISABLED is neither true nor false; using false");
+                    self.warn("OTEL_SDK_DISABLED is neither true nor false", "using false");
                 }
                 false
             }
@@ -69,7 +71,7 @@ impl OtlpSource<'_> {
     pub(super) fn count(&mut self, name: &str) -> Option<usize> {
         let number = self.get(name)?.trim().parse().ok();
         if number.is_none() {
-            self.warn(format!("{name} is not a whole number; using the default"));
+            self.warn(format!("{name} is not a whole number"), "using the default");
         }
         number
     }
@@ -78,7 +80,7 @@ impl OtlpSource<'_> {
     pub(super) fn limits(&mut self, prefix: &str, default: QueueLimits) -> QueueLimits {
         let mut at_least_one = |name: &str| match self.count(&format!("{prefix}_{name}")) {
             Some(0) => {
-                self.warn(format!("{prefix}_{name} is 0; using the default"));
+                self.warn(format!("{prefix}_{name} is 0"), "using the default");
                 None
             }
             other => other,
@@ -96,7 +98,7 @@ impl OtlpSource<'_> {
             None | Some("cumulative") => false,
             Some("delta" | "lowmemory") => true,
             Some(_) => {
-                self.warn("the metrics' temporality is neither cumulative nor delta; using cumulative");
+                self.warn("the metrics' temporality is neither cumulative nor delta", "using cumulative");
                 false
             }
         }
@@ -113,11 +115,11 @@ impl OtlpSource<'_> {
         };
         let Some(name) = name else { return Sampler::default() };
         if ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
-            self.warn("the sampler's argument is not a share from 0 to 1; using 1");
+            self.warn("the sampler's argument is not a share from 0 to 1", "using 1");
         }
         let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
         Sampler::named(&name, ratio).unwrap_or_else(|| {
-            self.warn("the traces' sampler is unknown; using parentbased_always_on");
+            self.warn("the traces' sampler is unknown", "using parentbased_always_on");
             Sampler::default()
         })
     }
@@ -133,12 +135,12 @@ impl OtlpSource<'_> {
                 "none" | "" => {}
                 // The console exporter would write to standard output, which carries the protocol.
                 "console" | "logging" | "stdout" | "zipkin" | "prometheus" | "jaeger" => {
-                    self.warn(format!("{name} names an exporter that spantap does not have"));
+                    self.warn(format!("{name} names an exporter that spantap does not have"), "");
                     if asked == ExporterChoice::Nothing {
                         asked = ExporterChoice::Off;
                     }
                 }
-                _ => self.warn(format!("{name} names an unknown exporter; ignoring it")),
+                _ => self.warn(format!("{name} names an unknown exporter"), "ignoring it"),
             }
         }
         asked
@@ -201,6 +203,7 @@ impl OtlpSource<'_> {
         if base.is_some_and(|base| Signal::ALL.iter().any(|signal| base.ends_with(&signal.path()))) {
             self.warn(
                 "the endpoint ends in a signal's path; leave the path out, because each signal's own path is added",
+                "",
             );
         }
         match endpoint.split_once("://") {
@@ -211,9 +214,10 @@ impl OtlpSource<'_> {
                 Some(format!("{}://{endpoint}", if insecure { "http" } else { "https" }))
             }
             _ => {
-                self.warn(format!(
-                    "the endpoint for {signal} does not begin with http:// or https://; they are not sent"
-                ));
+                self.warn(
+                    format!("the endpoint for {signal} does not begin with http:// or https://"),
+                    "they are not sent",
+                );
                 None
             }
         }
@@ -223,7 +227,7 @@ impl OtlpSource<'_> {
         match own.protocol.clone().or_else(|| self.of(signal, "PROTOCOL").map(|(word, _)| word)) {
             None => Protocol::default(),
             Some(word) => Protocol::from_word(&word.trim().to_ascii_lowercase()).unwrap_or_else(|| {
-                self.warn("the OTLP protocol is not http/protobuf, http/json or grpc; using http/protobuf");
+                self.warn("the OTLP protocol is not http/protobuf, http/json or grpc", "using http/protobuf");
                 Protocol::default()
             }),
         }
@@ -235,7 +239,7 @@ impl OtlpSource<'_> {
             None | Some("none") => false,
             Some("gzip") => true,
             Some(_) => {
-                self.warn("the OTLP compression is neither gzip nor none; using none");
+                self.warn("the OTLP compression is neither gzip nor none", "using none");
                 false
             }
         }
@@ -263,7 +267,7 @@ impl OtlpSource<'_> {
         let mut attributes: BTreeMap<String, String> = BTreeMap::new();
         match self.get("OTEL_RESOURCE_ATTRIBUTES").map(|text| baggage::pairs(&text)) {
             Some(None) => {
-                self.warn("OTEL_RESOURCE_ATTRIBUTES is not a list of name=value; ignoring it");
+                self.warn("OTEL_RESOURCE_ATTRIBUTES is not a list of name=value", "ignoring it");
             }
             Some(Some(pairs)) => attributes.extend(pairs),
             None => {}

@@ -2,10 +2,17 @@
 
 use super::*;
 
+/// Returns the settings with the warnings as texts.
+fn texts(
+    (settings, warnings): (Option<OtlpSettings>, Vec<OtlpWarning>),
+) -> (Option<OtlpSettings>, Vec<String>) {
+    (settings, warnings.iter().map(ToString::to_string).collect())
+}
+
 fn resolve(flag: Option<&str>, environment: &[(&str, &str)]) -> (Option<OtlpSettings>, Vec<String>) {
     let lookup =
         |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    OtlpSettings::resolve(flag, &OtlpTables::default(), &lookup)
+    texts(OtlpSettings::resolve(flag, &OtlpTables::default(), &lookup))
 }
 
 fn settings(flag: Option<&str>, environment: &[(&str, &str)]) -> OtlpSettings {
@@ -102,7 +109,7 @@ fn with_table(
         |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     let file: OtlpTable = toml::from_str(table).unwrap();
     let tables = OtlpTables { all: file.clone(), file, ..OtlpTables::default() };
-    OtlpSettings::resolve(flag, &tables, &lookup)
+    texts(OtlpSettings::resolve(flag, &tables, &lookup))
 }
 
 #[test]
@@ -188,7 +195,7 @@ fn trusted(
         "certificates go where the headers go"
     );
     assert_eq!(target.left_out.len(), 3 - got.len());
-    (got, warnings)
+    (got, warnings.iter().map(ToString::to_string).collect())
 }
 
 /// The table of docs/security.md, row by row.
