@@ -212,6 +212,9 @@ pub(super) fn host_files(selection: &ServerSelection) -> anyhow::Result<Vec<Host
 
 /// Returns the file that `--file` names, with its host.
 fn named_file(path: &Path, hosts: &[String]) -> anyhow::Result<HostFile> {
+    if let Some(what) = locate::other_than_file(path) {
+        anyhow::bail!("`{}` is {what}", path.display());
+    }
     File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let content = FileSnapshot::read(path).map_err(|error| error.to_string()).and_then(|snapshot| {
         let format = FileFormat::of(&snapshot.path);

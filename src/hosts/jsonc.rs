@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use jsonc_parser::ast;
 use jsonc_parser::common::{Range as Span, Ranged};
+use jsonc_parser::errors::ParseErrorKind;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use crate::hosts::tree::{Node, NodeLayout, NodeMember, NodeValue};
@@ -15,12 +16,19 @@ pub(super) fn parse(text: &str) -> Result<Node, String> {
     let options = ParseOptions { allow_missing_commas: false, ..ParseOptions::default() };
     let text = &*without_lone_surrogates(text);
     let parsed = parse_to_ast(text, &CollectOptions::default(), &options)
-        .map_err(|error| format!("line {}: not valid JSON", line_of(text, error.range().start)))?;
+        .map_err(|error| format!("line {}: {}", line_of(text, error.range().start), reason(error.kind())))?;
     match parsed.value {
         Some(value) => Ok(node(&value, text)),
         None => {
             Ok(Node { range: 0..0, value: NodeValue::Map { members: Vec::new(), layout: NodeLayout::Flow } })
         }
+    }
+}
+
+fn reason(kind: &ParseErrorKind) -> &'static str {
+    match kind {
+        ParseErrorKind::NestingDepthExceeded => "lists and objects inside each other, too deep to be read",
+        _ => "not valid JSON",
     }
 }
 

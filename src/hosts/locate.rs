@@ -46,6 +46,9 @@ impl HostFile {
             if is_dangling(&self.path) {
                 return Err("a link to a file that does not exist".to_owned());
             }
+            if let Some(what) = other_than_file(&self.path) {
+                return Err(what.to_owned());
+            }
             let snapshot = FileSnapshot::read(&self.path).map_err(|error| error.to_string());
             let parsed = snapshot.and_then(|snapshot| {
                 let root = Node::parse(snapshot.text(), FileFormat::of(&snapshot.path))?;
@@ -97,12 +100,22 @@ pub(crate) struct SearchContext<'a> {
     pub(crate) project: Option<PathBuf>,
 }
 
-/// Returns the files that exist, in the table's order, and links to files that do not. `wanted` selects hosts by id; empty selects all.
+/// Returns the files that exist, in the table's order, and what else is in their places: links to files that do not
+/// exist, folders, pipes. `wanted` selects hosts by id; empty selects all.
 pub(crate) fn files(context: &SearchContext<'_>, wanted: &[String]) -> Vec<HostFile> {
     places(context, wanted)
         .into_iter()
-        .filter(|found| found.path.is_file() || is_dangling(&found.path))
+        .filter(|found| found.path.exists() || is_dangling(&found.path))
         .collect()
+}
+
+/// Returns what is at the path, in words, if it exists and is not a file.
+pub(crate) fn other_than_file(path: &Path) -> Option<&'static str> {
+    match path.metadata().ok()?.file_type() {
+        kind if kind.is_file() => None,
+        kind if kind.is_dir() => Some("a folder, and not a file"),
+        _ => Some("a pipe or a device, and not a file"),
+    }
 }
 
 /// Returns true if the path is a link to something that does not exist, such as a folder that is not mounted.

@@ -14,9 +14,20 @@ pub(super) fn parse(text: &str) -> Result<Node, String> {
             value: NodeValue::Map { members: Vec::new(), layout: NodeLayout::Block },
         });
     }
-    let document = Document::from_str(text).map_err(|_| "not one valid YAML document".to_owned())?;
+    let document = Document::from_str(text).map_err(|_| reason(text))?;
     let mapping = document.as_mapping().ok_or("not a YAML mapping at the top")?;
     Ok(Node { range: 0..text.len(), value: map(&mapping, text) })
+}
+
+/// Returns why the text is not one document.
+fn reason(text: &str) -> String {
+    let head = text.lines().take_while(|line| !line.starts_with("---"));
+    match head.zip(1..).find(|(line, _)| line.starts_with('%')) {
+        Some((_, line)) => {
+            format!("line {line}: begins with a YAML directive (%), which spantap does not read")
+        }
+        None => "not one valid YAML document".to_owned(),
+    }
 }
 
 fn map(mapping: &Mapping, text: &str) -> NodeValue {

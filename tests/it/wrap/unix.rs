@@ -241,3 +241,33 @@ fn a_link_that_leads_out_of_a_project_is_not_written_through() {
     assert!(output.status.success(), "{output:?}");
     assert!(fs::read_to_string(shared).unwrap().contains("spantap"));
 }
+
+#[test]
+fn what_cannot_be_read_in_the_place_of_a_file_is_named_in_one_line_each() {
+    let home = Home::new();
+    let deep = format!("{{\"mcpServers\": {}{}}}", "[".repeat(2_000), "]".repeat(2_000));
+    let directive = "%YAML 1.2\n---\nextensions:\n  a: {cmd: cat, type: stdio}\n";
+    put(&home, ".claude.json", deep);
+    put(&home, ".config/goose/config.yaml", directive);
+    fs::create_dir_all(home.path().join(".cursor/mcp.json")).unwrap();
+    let pipe = home.path().join(".codeium/windsurf/mcp_config.json");
+    fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+    assert!(home.command("mkfifo").arg(&pipe).status().unwrap().success());
+    let too_deep = "line 1: lists and objects inside each other, too deep to be read";
+    let directive = "line 1: begins with a YAML directive (%), which spantap does not read";
+    let expected = [
+        ("Claude Code: ~/.claude.json", too_deep),
+        ("Cursor: ~/.cursor/mcp.json", "a folder, and not a file"),
+        ("Windsurf: ~/.codeium/windsurf/mcp_config.json", "a pipe or a device, and not a file"),
+        ("goose: ~/.config/goose/config.yaml", directive),
+    ];
+    let expected: Vec<String> =
+        expected.iter().map(|(file, reason)| format!("{file}: left alone: {reason}")).collect();
+    let output = run(&home, "wrap --dry-run");
+    let (shown, said) = text(&output);
+    assert_eq!(shown.lines().collect::<Vec<_>>(), expected, "{said}");
+    assert_eq!(output.status.code(), Some(1));
+    // A pipe that is named is not waited for.
+    let output = run(&home, &format!("wrap --dry-run --host windsurf --file {}", pipe.display()));
+    assert!(text(&output).1.contains("mcp_config.json` is a pipe or a device, and not a file"), "{output:?}");
+}
