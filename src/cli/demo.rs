@@ -55,24 +55,27 @@ impl DemoArgs {
         writeln!(out)?;
         show(&log, out)?;
         writeln!(out)?;
-        let option = match &log_dir {
+        let (option, mut commands) = match &log_dir {
             Some(dir) => {
                 line(out, "The log, one JSON object per line, without arguments and results:".to_owned())?;
                 writeln!(out, "  {}\n\nSee more:", Printable::new(&log.to_string_lossy()))?;
-                format!(" --log-dir {}", shell_word(dir))
+                (format!(" --log-dir {}", shell_word(dir)), Vec::new())
             }
             None => {
-                let text =
-                    "The log is removed now. `spantap demo --keep` keeps it, one JSON object per line, for";
-                line(out, text.to_owned())?;
-                String::new()
+                line(
+                    out,
+                    "The log was temporary and is removed. To keep one and to see more of it:".to_owned(),
+                )?;
+                let option = " --log-dir demo-logs".to_owned();
+                let again = (format!("spantap demo{option}"), "the same again, with its log in a folder");
+                (option, vec![again])
             }
         };
-        let commands = [
+        commands.extend([
             (format!("spantap show last{option}"), "the session as a waterfall"),
             (format!("spantap stats{option}"), "calls, errors and percentiles by tool"),
             (format!("spantap report --open{option}"), "one HTML page"),
-        ];
+        ]);
         self::commands(out, &terminal, &commands)?;
         writeln!(out, "\nWatch your own servers:")?;
         let wrap = ("spantap wrap".to_owned(), "put spantap in front of them in your hosts' config files");

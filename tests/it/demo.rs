@@ -31,7 +31,16 @@ fn the_demo_leaves_nothing_behind_and_breaks_no_line() {
     let shown = demo(&home, "");
     assert_eq!(names(home.path()), ["tmp"]);
     assert_eq!(names(&home.path().join("tmp")), [""; 0]);
-    assert!(shown.contains("create_issue") && shown.contains("`spantap demo --keep` keeps it"), "{shown}");
+    assert!(
+        shown.contains("create_issue") && shown.contains("  spantap demo --log-dir demo-logs\n"),
+        "{shown}"
+    );
+    // The commands that it prints work, in this order.
+    let commands = shown.lines().filter_map(|line| line.trim().strip_prefix("spantap "));
+    for command in commands.filter(|command| command.contains("demo-logs") && !command.contains("--open")) {
+        let output = home.spantap(command.split_whitespace()).output().unwrap();
+        assert!(output.status.success() && text(&output).0.contains("create_issue"), "{command}");
+    }
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
 }
 
@@ -49,7 +58,7 @@ fn words(line: &str) -> Vec<&str> {
 #[test]
 fn the_readme_shows_lines_that_the_demo_prints() {
     let readme = fs::read_to_string("README.md").unwrap();
-    let block = readme.split("A scripted client made ").nth(1).unwrap().split('…').next().unwrap();
+    let block = readme.split("A scripted client made ").nth(1).unwrap().split("```").next().unwrap();
     let output = Home::new().spantap(["demo"]).env("COLUMNS", "200").output().unwrap();
     let printed = text(&output).0;
     let lines: Vec<&str> = block.lines().filter(|line| line.contains("  sample  ")).collect();
@@ -57,6 +66,18 @@ fn the_readme_shows_lines_that_the_demo_prints() {
     for line in lines {
         assert!(printed.lines().any(|shown| words(shown) == words(line)), "{line}\n{printed}");
     }
+    // Each line that is left out is marked.
+    let mut shown = printed.lines().filter(|line| line.contains("  sample  "));
+    let mut is_marked = false;
+    for line in block.lines().filter(|line| *line == "…" || line.contains("  sample  ")) {
+        if line == "…" {
+            is_marked = true;
+            continue;
+        }
+        let left_out = shown.by_ref().take_while(|shown| words(shown) != words(line)).count();
+        assert_eq!(left_out > 0, std::mem::take(&mut is_marked), "{left_out} lines before {line}");
+    }
+    assert_eq!(shown.count() > 0, is_marked, "the rest");
 }
 
 #[test]
