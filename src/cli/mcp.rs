@@ -1,5 +1,6 @@
 //! `spantap mcp`: a read-only MCP server through which an agent asks about its own calls.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,11 +10,12 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject,
-    ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ClientNotification, ClientRequest, ContentBlock,
+    ErrorCode, Implementation, JsonObject, ListToolsResult, PaginatedRequestParams, ProtocolVersion,
+    ServerCapabilities, ServerConfig, ServerResult,
 };
-use rmcp::service::{RequestContext, ServerInitializeError};
-use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
+use rmcp::service::{NotificationContext, RequestContext, ServerInitializeError};
+use rmcp::{ErrorData, RoleServer, ServerHandler, Service, ServiceExt};
 
 use crate::cli::selection::ReadScope;
 use crate::cli::{Cli, help, redacted, run, settings};
@@ -61,7 +63,7 @@ impl McpArgs {
             .build()
             .context("the server cannot start")?;
         let outcome = runtime.block_on(async {
-            let service = Answers(Arc::new(self)).serve(rmcp::transport::stdio()).await;
+            let service = Explained(Answers(Arc::new(self))).serve(rmcp::transport::stdio()).await;
             match service {
                 Ok(service) => service.waiting().await.map(drop).context("the server ended early"),
                 Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
@@ -143,7 +145,41 @@ fn short(error: clap::Error) -> anyhow::Error {
     anyhow::anyhow!("{}", line.strip_prefix("error: ").unwrap_or(line))
 }
 
-/// The MCP server.
+/// The MCP server, with an explanation of a method that it does not have: the library's message is the method alone.
+struct Explained(Answers);
+
+impl Service<RoleServer> for Explained {
+    async fn handle_request(
+        &self,
+        request: ClientRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ServerResult, ErrorData> {
+        self.0.handle_request(request, context).await.map_err(|error| match error.code {
+            ErrorCode::METHOD_NOT_FOUND => {
+                let message = format!("this server has no method `{}`; it has tools only", error.message);
+                ErrorData { message: message.into(), ..error }
+            }
+            _ => error,
+        })
+    }
+
+    async fn handle_notification(
+        &self,
+        notification: ClientNotification,
+        context: NotificationContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.0.handle_notification(notification, context).await
+    }
+
+    fn get_info(&self) -> ServerConfig {
+        ServerHandler::get_info(&self.0)
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        ServerHandler::supported_protocol_versions(&self.0)
+    }
+}
+
 #[derive(Clone)]
 struct Answers(Arc<McpArgs>);
 

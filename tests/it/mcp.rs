@@ -111,6 +111,13 @@ fn the_tools_are_read_only_pass_the_lint_and_every_era_lists_them() {
     let answer = modern.request("tools/call", json!({"name": "sessions", "arguments": {}, "_meta": meta}));
     assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
     assert!(modern.end().0.success());
+    let mut session = ask_with(&home, &[]);
+    for method in ["prompts/list", "x/unknown"] {
+        let error = session.request(method, json!({}))["error"].clone();
+        let message = format!("this server has no method `{method}`; it has tools only");
+        assert_eq!((&error["code"], &error["message"]), (&json!(-32601), &json!(message)));
+    }
+    assert!(session.end().0.success());
 
     let linted = home.spantap(["check", "--lint", "--", SPANTAP, "mcp"]).output().unwrap();
     assert!(linted.status.success(), "{:?}", text(&linted));
@@ -183,7 +190,9 @@ fn a_wrong_argument_is_named_and_no_word_reaches_a_file_or_an_option() {
         ("call", json!({}), "`handle` is missing"),
         ("calls", json!({"colour": "red"}), "`colour` is not a parameter; the parameters are server, tool"),
         ("calls", json!({"server": 7}), "`server` is not a string"),
-        ("calls", json!({"max_tokens": "many"}), "`max_tokens` is not a number"),
+        ("calls", json!({"max_tokens": "many"}), "`max_tokens` is not a whole number"),
+        ("calls", json!({"max_tokens": 500.5}), "`max_tokens` is not a whole number"),
+        ("calls", json!({"max_tokens": 499}), "`max_tokens` is below 500; it is a number from 500 to 10000"),
         ("calls", json!({"status": "fine"}), "`status` is `fine`; the words are ok, error"),
         // A word of the command line that the tool does not offer.
         ("stats", json!({"by": "turn"}), "`by` is `turn`; the words are server/tool, server"),

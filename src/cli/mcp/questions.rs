@@ -222,7 +222,12 @@ impl Question {
         let mut target = None;
         for (name, value) in arguments {
             if matches!(name.as_str(), MAX_TOKENS | OFFSET) {
-                count(arguments, name)?;
+                let number = count(arguments, name)?;
+                let [_, least, most] = TOKENS;
+                // More than the most is answered with the most. Less cannot be: an answer has to fit.
+                if name == MAX_TOKENS && number.is_some_and(|number| number < least) {
+                    return Err(format!("`{name}` is below {least}; it is a number from {least} to {most}"));
+                }
                 continue;
             }
             let Some(parameter) = self.parameters.iter().find(|parameter| parameter.name == name) else {
@@ -260,7 +265,11 @@ impl Question {
 
 /// Returns the value of a parameter that is a number.
 pub(super) fn count(arguments: &JsonObject, name: &str) -> Result<Option<u64>, String> {
-    let number =
-        |value: &Value| value.as_u64().ok_or_else(|| format!("`{name}` is not a number, or below 0"));
+    let whole = |number: &f64| number.fract() == 0.0 && (0.0..=9e15).contains(number);
+    let number = |value: &Value| {
+        // A client can write `500.0`.
+        let number = value.as_u64().or_else(|| value.as_f64().filter(whole).map(|number| number as u64));
+        number.ok_or_else(|| format!("`{name}` is not a whole number, or below 0"))
+    };
     arguments.get(name).map(number).transpose()
 }
