@@ -10,6 +10,7 @@ use crate::cli::selection::{DefaultRange, OutputArgs, Reading, SelectArgs, note}
 use crate::cli::{Out, exit_with};
 use crate::present::{Printable, errors, models, stats};
 use crate::query::agents::join::AgentJoins;
+use crate::query::agents::owners::SessionOwners;
 use crate::query::agents::table::{model_rows, sort_rows};
 use crate::query::errors::ErrorTable;
 use crate::query::stats::{StatsGrouping, StatsOrder, StatsTable};
@@ -78,14 +79,18 @@ impl StatsArgs {
             let way = format!("leave out {option}, or use `stats {option} …` without --by {by}");
             return Err(exit_with(2, problem, way));
         }
-        let reading = Reading::open(&self.select, DefaultRange::LastDay)?;
+        let mut reading = Reading::open(&self.select, DefaultRange::LastDay)?;
         let by_turn = self.by == StatsGrouping::Turn;
-        let select = &reading.select;
-        let is_of_session = select.session.is_some() || select.only_session.is_some();
+        let is_of_session = reading.select.session.is_some() || reading.select.only_session.is_some();
         let of_session = (by_turn || is_of_session).then(|| reading.agents());
-        let without_sessions = || AgentJoins::without_sessions(select.window);
+        let window = reading.select.window;
+        let without_sessions = || AgentJoins::without_sessions(window);
         let agents = of_session.flatten().unwrap_or_else(without_sessions);
-        let ((), agents, findings) = reading.scan_with(Some(agents), || ());
+        let (owners, agents, findings) =
+            reading.scan_with(Some(agents), || SessionOwners::new(&reading.select));
+        let owners = owners.sessions;
+        reading.select.sessions_of_connection = owners;
+        let select = &reading.select;
         reading.print_problems(&findings);
         let mut agents = agents.unwrap_or_else(without_sessions);
         let mut joined = agents.join(&reading.all_live());

@@ -373,15 +373,17 @@ pub(crate) fn figures(totals: &ModelTotals) -> Vec<String> {
 }
 
 pub(crate) fn tokens(totals: &ModelTotals) -> Vec<String> {
-    if totals.told == 0 {
-        return Vec::new();
-    }
     let cached = match totals.cached_tokens {
         0 => String::new(),
         cached => format!(" ({} cached)", format::count(cached)),
     };
-    let (input, output) = (format::count(totals.input_tokens), format::count(totals.output_tokens));
-    vec![format!("{input} in{cached}"), format!("{output} out{}", of_calls(totals.told, totals))]
+    let input = totals.input().map(|input| format!("{} in{cached}", format::count(input)));
+    let output = totals.output().map(|output| format!("{} out", format::count(output)));
+    let mut figures: Vec<String> = input.into_iter().chain(output).collect();
+    if let Some(last) = figures.last_mut() {
+        last.push_str(&of_calls(totals.told, totals));
+    }
+    figures
 }
 
 pub(crate) fn cost(totals: &ModelTotals) -> Option<String> {

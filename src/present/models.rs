@@ -56,10 +56,7 @@ pub(crate) fn write(
 fn cells(terminal: &Terminal, row: &ModelRow) -> Vec<Cell> {
     let ms = |ms: Option<f64>| Cell::from(ms.map(format::duration).unwrap_or_default());
     let nonzero = |count: u64| if count > 0 { count.to_string() } else { String::new() };
-    let tokens = |tokens: u64| match row.calls_with_tokens {
-        0 => String::new(),
-        _ => format::count(tokens),
-    };
+    let tokens = |tokens: Option<u64>| tokens.map(format::count).unwrap_or_default();
     // A row is of a model or of a turn.
     let is_turn = row.started_at.is_some();
     let name = |text: &str, is_shown: bool| match (is_shown, text) {
@@ -81,9 +78,9 @@ fn cells(terminal: &Terminal, row: &ModelRow) -> Vec<Cell> {
         ms(row.p95_ms),
         Cell::from(nonzero(row.tools.unwrap_or(0))),
         Cell::toned(nonzero(row.refused.unwrap_or(0)), Tone::Warning),
-        Cell::from(tokens(row.input_tokens)),
+        Cell::from(tokens(row.totals.input())),
         Cell::from(nonzero(row.cached_tokens).parse().map(format::count).unwrap_or_default()),
-        Cell::from(tokens(row.output_tokens)),
+        Cell::from(tokens(row.totals.output())),
         Cell::from(cost(&row.totals)),
     ]
 }

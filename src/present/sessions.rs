@@ -171,7 +171,7 @@ pub fn write(
         let errors = session.calls.errors();
         let (note, tone) = annotation(session, terminal.warn, true);
         let models = session.agent.as_ref().map(|agent| &agent.models);
-        let told = models.filter(|models| models.told > 0);
+        let tokens = |tokens: Option<u64>| tokens.map(format::count).unwrap_or_default();
         let id = if by_connection { short_connection(id) } else { beginning(id, length).into() };
         vec![
             Cell::toned(id, Tone::Strong),
@@ -186,8 +186,8 @@ pub fn write(
             Cell::from(session.definition_tokens().map(format::count).unwrap_or_default()),
             Cell::from(format::count(session.calls.tokens)),
             Cell::from(session.calls.cost(prices).map(format::usd).unwrap_or_default()),
-            Cell::from(told.map(|totals| format::count(totals.input_tokens)).unwrap_or_default()),
-            Cell::from(told.map(|totals| format::count(totals.output_tokens)).unwrap_or_default()),
+            Cell::from(tokens(models.and_then(ModelTotals::input))),
+            Cell::from(tokens(models.and_then(ModelTotals::output))),
             Cell::from(models.map(models::cost).unwrap_or_default()),
             Cell::toned(note, tone),
         ]

@@ -30,6 +30,7 @@ pub(crate) mod find;
 pub(crate) mod join;
 pub(crate) mod joins;
 mod names;
+pub(crate) mod owners;
 mod parts;
 mod sent;
 pub(crate) mod table;

@@ -26,6 +26,9 @@ pub struct Selection {
     pub(crate) tools: Vec<Glob>,
     /// Beginning of a session id or connection id, or the end of a connection id as in handles and file names.
     pub(crate) session: Option<String>,
+    /// Ids of the sessions that have a connection of this selection, if they were looked up: what an agent reported
+    /// belongs to a session, and `session` can name a connection.
+    pub(crate) sessions_of_connection: HashSet<Box<str>>,
     /// The whole id of the only session that is selected.
     pub(crate) only_session: Option<String>,
     pub(crate) method: Option<Glob>,
@@ -113,7 +116,9 @@ impl Selection {
     /// Returns true if a session with this id is selected.
     pub(crate) fn takes_session(&self, session_id: &str) -> bool {
         self.only_session.as_deref().is_none_or(|only| session_id == only)
-            && self.session.as_deref().is_none_or(|wanted| session_id.starts_with(wanted))
+            && self.session.as_deref().is_none_or(|wanted| {
+                session_id.starts_with(wanted) || self.sessions_of_connection.contains(session_id)
+            })
     }
 
     /// Returns true if only some servers, connections or operations of this session are selected.

@@ -210,6 +210,43 @@ claude-opus-5  claude-code      3  2.00 s  2.09 s  6.0k    3.0k   60  $0.043
 }
 
 #[test]
+fn a_connection_selects_what_the_agent_of_its_session_reported() {
+    let log = session().join("files-2026-11-28-a6e27a110001.jsonl");
+    let first = std::fs::read_to_string(log).unwrap();
+    let first: serde_json::Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    let [connection, session] = ["connection_id", "session_id"].map(|key| first[key].as_str().unwrap());
+    for by in ["turn", "model"] {
+        let rows = |id: &str| run_on_session(&["stats", "--by", by, "--json", "--session", id]).0;
+        assert!(rows(session).contains("model_calls"));
+        assert_eq!(rows(connection), rows(session), "{by}");
+        assert_eq!(rows(&connection[24..]), rows(session), "{by}");
+    }
+    assert_eq!(run_on_session(&["stats", "--by", "turn", "--json", "--session", "nosuch"]).0, "");
+}
+
+#[test]
+fn a_figure_that_no_model_call_reported_is_not_shown_as_0() {
+    let home = Home::new();
+    for path in logs_in(&session()) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines().map(|line| {
+            let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+            record.as_object_mut().unwrap().remove("input_tokens");
+            record.as_object_mut().unwrap().remove("cached_tokens");
+            format!("{record}\n")
+        });
+        std::fs::create_dir_all(home.logs()).unwrap();
+        std::fs::write(home.logs().join(path.file_name().unwrap()), lines.collect::<String>()).unwrap();
+    }
+    let print = |words: &[&str]| text(&home.spantap(words.iter().copied()).output().unwrap()).0;
+    let printed = print(&["stats", "--by", "model", "--since", "2026-01-01"]);
+    assert!(!printed.contains(" IN ") && printed.contains(" OUT ") && !printed.contains(" in,"), "{printed}");
+    assert!(printed.contains("3 model calls, 60 out, $0.043, as the agents reported"), "{printed}");
+    let sessions = print(&["sessions", "--since", "2026-01-01"]);
+    assert!(!sessions.contains(" IN ") && sessions.contains(" OUT "), "{sessions}");
+}
+
+#[test]
 fn where_only_the_agent_or_only_the_servers_are_the_way_out_names_the_other() {
     let home = Home::new();
     std::fs::create_dir_all(home.logs()).unwrap();

@@ -18,10 +18,12 @@ const MOST_OF_OBJECT: usize = 64 << 10;
 
 /// Longest id, and longest name of a model, a provider or an operation.
 const LONGEST_WORD: usize = 256;
+/// Most words of a span's name.
+const MOST_WORDS: usize = 3;
 /// Longest word for the kind of an error.
 const LONGEST_ERROR: usize = 64;
 /// Stands for a name or the kind of an error that is not a word.
-const OTHER: &str = "_OTHER";
+pub(super) const OTHER: &str = "_OTHER";
 
 /// Largest number that is read. An agent means no number above it, and a time of that length can be calculated with.
 const MOST_NUMBER: f64 = 1e15;
@@ -95,7 +97,7 @@ impl FieldReader<'_, '_> {
             FieldSlot::AttemptFromZero => first(&mut record.attempt, || whole(value)?.checked_add(1)),
             FieldSlot::CallIds => first(&mut record.call_ids, || Some(vec![word(id)?])),
             FieldSlot::CallId => first(&mut record.call_id, || word(id)),
-            FieldSlot::ToolName => first(&mut record.tool_name, || text(name)),
+            FieldSlot::ToolName => first_word(&mut record.tool_name, is_word, || text(name)),
             FieldSlot::ToolServer => first(&mut record.tool_server, || text(name)),
             FieldSlot::Decision => first(&mut record.decision, || decision(value)),
             FieldSlot::DecidedBy => first(&mut record.decided_by, || decider(value)),
@@ -198,6 +200,12 @@ fn holds(value: &Value, is_word: fn(&str) -> bool) -> bool {
 /// have blanks, or letters of another alphabet.
 fn is_word(text: &str) -> bool {
     (1..=LONGEST_WORD).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Returns true for a text that can be the name of a span: of one to three words, such as `tools/call add` and
+/// `router - /mcp`.
+pub(super) fn is_span_name(text: &str) -> bool {
+    text.len() <= LONGEST_WORD && text.split(' ').count() <= MOST_WORDS && text.split(' ').all(is_word)
 }
 
 /// Returns true for a text that can be the kind of an error.
@@ -330,6 +338,15 @@ mod tests {
             assert_eq!(read(&given), AgentRecord::default(), "{text}");
             let names = read(&[(FieldSlot::Model, text), (FieldSlot::Provider, text)]);
             assert_eq!((names.model.as_deref(), names.provider.as_deref()), (Some(OTHER), Some(OTHER)));
+        }
+        let tool = |text: &str| read(&[(FieldSlot::ToolName, text)]).tool_name.map(Cow::into_owned);
+        assert_eq!(tool(sentence).as_deref(), Some(OTHER));
+        assert_eq!(tool("mcp__files__read-file").as_deref(), Some("mcp__files__read-file"));
+        for name in ["SELECT", "tools/call get-sum", "router - /mcp"] {
+            assert!(is_span_name(name), "{name}");
+        }
+        for name in [sentence, "", "two  blanks", "請翻譯我的日記", &"x".repeat(257)] {
+            assert!(!is_span_name(name), "{name}");
         }
         for model in ["claude-opus-5[1m]", "us.anthropic.claude:0", "accounts/x/models/y@2", "llama3:8b"] {
             assert_eq!(read(&[(FieldSlot::Model, model)]).model.as_deref(), Some(model));

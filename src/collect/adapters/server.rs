@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::bounded::BoundedMap;
-use super::fields::FieldReader;
+use super::fields::{FieldReader, OTHER, is_span_name};
 use super::table::FieldSlot::{ErrorType, Pid, Session, Version};
 use super::table::{Fields, Row, SPAN_ROW};
 use super::{SentItem, redacted};
@@ -129,7 +129,10 @@ fn fact(item: &SentItem<'_>, span: &Span, redactor: &mut Redactor) -> AgentFact 
     let mut record = AgentRecord {
         event: ROW.event,
         agent_name: item.resource.redacted_service(redactor),
-        span_name: Some(redacted(redactor, Field::Name, &span.name)),
+        span_name: Some(match is_span_name(&span.name) {
+            true => redacted(redactor, Field::Name, &span.name),
+            false => OTHER.into(),
+        }),
         span_kind: match span.kind() {
             SpanKind::Unspecified => None,
             SpanKind::Internal => Some(ServerSpanKind::Internal),

@@ -188,6 +188,8 @@ fn agent(session: &str, calls: u64) -> TopAgent {
     let models = ModelTotals {
         calls,
         told: calls,
+        told_input: calls,
+        told_output: calls,
         input_tokens: 6_000,
         cached_tokens: 3_000,
         output_tokens: 60,

@@ -288,13 +288,13 @@ impl JoinedFacts<'_> {
         self.ambiguous.get(session_id)
     }
 
-    /// Keeps the facts of the selected session, by its id. The id that the agent has for it selects facts without a
-    /// session; if no session has that id, all facts with it.
+    /// Keeps the facts of the selected session, by its id or by that of its connection. The id that the agent has for it
+    /// selects facts without a session; if no session has that id, all facts with it.
     pub(crate) fn retain_selected(&mut self, select: &Selection) {
         let JoinedFacts { facts, sessions, .. } = self;
         let (only, wanted) = (select.only_session.as_deref(), select.session.as_deref());
         let has_only = only.is_some_and(|only| sessions.iter().any(|id| **id == *only));
-        let has_wanted = wanted.is_some_and(|wanted| sessions.iter().any(|id| id.starts_with(wanted)));
+        let has_wanted = wanted.is_some() && sessions.iter().any(|id| select.takes_session(id));
         facts.retain(|JoinedFact { fact, session, .. }| {
             let session = session.as_deref();
             let is_only = |only: &str| match session {
@@ -302,7 +302,7 @@ impl JoinedFacts<'_> {
                 _ => fact.has_id(only),
             };
             let is_wanted = |wanted: &str| match session {
-                Some(id) if has_wanted => id.starts_with(wanted),
+                Some(id) if has_wanted => select.takes_session(id),
                 _ => fact.session_id.starts_with(wanted),
             };
             only.is_none_or(is_only) && wanted.is_none_or(is_wanted)

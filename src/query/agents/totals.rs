@@ -11,8 +11,11 @@ use crate::record::words::{CostSource, Status};
 pub(crate) struct ModelTotals {
     pub(crate) calls: u64,
     pub(crate) errors: u64,
-    /// Calls whose tokens were reported.
+    /// Calls whose tokens were reported: of the input, of the output, or of both.
     pub(crate) told: u64,
+    /// Calls whose input tokens were reported, and whose output tokens.
+    pub(crate) told_input: u64,
+    pub(crate) told_output: u64,
     pub(crate) input_tokens: u64,
     pub(crate) output_tokens: u64,
     pub(crate) cached_tokens: u64,
@@ -33,6 +36,8 @@ impl From<&AgentRecord<'_>> for ModelTotals {
             calls: 1,
             errors: u64::from(call.status == Some(Status::Error)),
             told: u64::from(call.input_tokens.is_some() || call.output_tokens.is_some()),
+            told_input: u64::from(call.input_tokens.is_some()),
+            told_output: u64::from(call.output_tokens.is_some()),
             input_tokens: call.input_tokens.unwrap_or(0),
             output_tokens: call.output_tokens.unwrap_or(0),
             cached_tokens: call.cached_tokens.unwrap_or(0),
@@ -54,6 +59,8 @@ impl ModelTotals {
         self.calls += other.calls;
         self.errors += other.errors;
         self.told += other.told;
+        self.told_input += other.told_input;
+        self.told_output += other.told_output;
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
         self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
@@ -62,6 +69,16 @@ impl ModelTotals {
         self.calculated += other.calculated;
         self.calculated_usd += other.calculated_usd;
         self.ms += other.ms;
+    }
+
+    /// Returns the input tokens; `None` if no call reported any.
+    pub(crate) fn input(&self) -> Option<u64> {
+        (self.told_input > 0).then_some(self.input_tokens)
+    }
+
+    /// Returns the output tokens; `None` if no call reported any.
+    pub(crate) fn output(&self) -> Option<u64> {
+        (self.told_output > 0).then_some(self.output_tokens)
     }
 
     pub(crate) fn tokens(&self) -> u64 {
