@@ -26,7 +26,7 @@
 //! module below names only modules that are listed before it. `docs/architecture.md` contains the map, the
 //! glossary and the invariants.
 
-// The operating system: processes, descriptors, files, clock.
+// The operating system: processes, descriptors, files, clock, network.
 pub mod system;
 
 // Text without meaning: globs, hex, durations.

@@ -12,6 +12,7 @@ pub mod lease;
 pub mod mapping;
 pub mod messages;
 pub mod mutex;
+pub mod network;
 mod owner;
 pub mod server;
 #[cfg(not(all(unix, any(target_arch = "aarch64", target_arch = "x86_64"))))]

@@ -20,6 +20,7 @@ use crate::check::answer::{ProbeAnswer, ProbeReply, answer_to, parsed, reply_of}
 use crate::check::{FailureKind, ProbeEnd, ProbePeer, ProbeProblem, ServerFailure, protocol_error};
 use crate::hosts::launch::RemoteLaunch;
 use crate::observe::redact::{Field, Redactor};
+use crate::system::network::{NetworkFailure, is_local};
 
 /// Largest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -379,31 +380,17 @@ impl ProbePeer for HttpServer {
 
 /// Returns why an exchange failed. Addresses and texts of the server are not quoted.
 fn problem(error: &ureq::Error) -> ProbeProblem {
-    use std::io::ErrorKind;
-    let (kind, text) = match error {
-        ureq::Error::Timeout(Timeout::Resolve) => (FailureKind::Dns, "its name was not resolved in time"),
-        ureq::Error::Timeout(Timeout::Connect) => (FailureKind::Connect, "it accepted no connection in time"),
-        ureq::Error::Timeout(_) => (FailureKind::NoAnswer, "no answer in time"),
-        ureq::Error::HostNotFound => (FailureKind::Dns, "the name in its address is unknown"),
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-            (FailureKind::Tls, "its certificate or TLS is not valid")
-        }
-        ureq::Error::BodyExceedsLimit(_) => (FailureKind::ProtocolError, "its answer is larger than 16 MiB"),
-        ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..) => {
-            (FailureKind::NotMcp, "it does not answer in HTTP")
-        }
-        ureq::Error::Io(error) => match error.kind() {
-            ErrorKind::TimedOut => (FailureKind::NoAnswer, "no answer in time"),
-            // rustls reports a bad certificate as bad data.
-            ErrorKind::InvalidData => (FailureKind::Tls, "its certificate or TLS is not valid"),
-            ErrorKind::ConnectionRefused => (FailureKind::Connect, "the connection was refused"),
-            ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::UnexpectedEof
-            | ErrorKind::BrokenPipe => (FailureKind::Connect, "the connection ended before an answer"),
-            _ => (FailureKind::Connect, "it cannot be reached"),
-        },
-        _ => (FailureKind::Connect, "it cannot be reached"),
+    let (kind, text) = match NetworkFailure::of(error) {
+        NetworkFailure::LateName => (FailureKind::Dns, "its name was not resolved in time"),
+        NetworkFailure::LateConnection => (FailureKind::Connect, "it accepted no connection in time"),
+        NetworkFailure::LateAnswer => (FailureKind::NoAnswer, "no answer in time"),
+        NetworkFailure::UnknownName => (FailureKind::Dns, "the name in its address is unknown"),
+        NetworkFailure::Tls => (FailureKind::Tls, "its certificate or TLS is not valid"),
+        NetworkFailure::TooLong => (FailureKind::ProtocolError, "its answer is larger than 16 MiB"),
+        NetworkFailure::NotHttp => (FailureKind::NotMcp, "it does not answer in HTTP"),
+        NetworkFailure::Refused => (FailureKind::Connect, "the connection was refused"),
+        NetworkFailure::Ended => (FailureKind::Connect, "the connection ended before an answer"),
+        NetworkFailure::Unreachable => (FailureKind::Connect, "it cannot be reached"),
     };
     ProbeProblem { kind, text: text.to_owned() }
 }
@@ -429,13 +416,6 @@ fn resolve(base: &Uri, place: &str) -> Option<Uri> {
             format!("{scheme}://{authority}{folder}/{place}").parse().ok()
         }
     }
-}
-
-/// Returns true if the server runs on this machine. It is never reached through a proxy.
-fn is_local(address: &Uri) -> bool {
-    let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read};
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use crate::hosts::launch::LocalLaunch;
 use crate::observe::CHECK_CLIENT;
 use crate::observe::redact::{Field, Redacted, Redactor};
 use crate::system::group::{self, ProcessGroup, ServerEnds};
+use crate::system::mutex::lock;
 
 /// Longest line, in bytes, that is read whole.
 const MAX_LINE: u64 = 16 << 20;
@@ -130,7 +131,7 @@ impl ProbeServer {
                 text = format!("{text}; its stdout also has a line that is not JSON-RPC: {banner}");
             }
         }
-        let lines = self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lines = lock(&self.errors).clone();
         let stderr = lines.iter().map(Redacted::to_string).collect();
         ServerFailure { kind, text, stderr, banner_lines: self.banner_lines }
     }
@@ -319,7 +320,7 @@ fn read_tail(source: impl Read + Send + 'static, mut redactor: Redactor) -> (Las
         while let Some(line) = next_line(&mut source) {
             let is_cut = is_cut(&line);
             let line = redactor.redact(Field::StderrLine, line.trim_ascii_end());
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = lock(&kept);
             if kept.len() == MAX_LINES {
                 kept.pop_front();
             }

@@ -5,9 +5,10 @@
 //! read again, and the numbers of those connections are kept.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::query::entry::LogEntry;
+use crate::system::mutex::lock;
 
 /// The least and greatest number of each connection in one stretch of a file.
 #[derive(Debug, Default)]
@@ -122,11 +123,11 @@ impl SeenRecords {
             return false;
         }
         match self {
-            SeenRecords::Of(connections) => connections
-                .get(&*entry.connection_id)
-                .is_some_and(|seen| !seen.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.seq)),
+            SeenRecords::Of(connections) => {
+                connections.get(&*entry.connection_id).is_some_and(|seen| !lock(seen).insert(entry.seq))
+            }
             SeenRecords::All(connections) => {
-                let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut connections = lock(connections);
                 match connections.get_mut(&*entry.connection_id) {
                     Some(seen) => !seen.insert(entry.seq),
                     None => {

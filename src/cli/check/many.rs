@@ -3,7 +3,6 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use crate::record::live::LiveState;
 use crate::record::timestamp::Timestamp;
 use crate::settings::paths;
 use crate::system::files::{read_limited, write_private};
+use crate::system::mutex;
 
 /// Most servers that are checked at the same time.
 const MOST_AT_ONCE: usize = 4;
@@ -83,7 +83,7 @@ pub(super) fn run(
                     let target = &targets[index];
                     if let CheckPlan::Probe(launch) = &target.plan {
                         let outcome = probe.run(launch, &|| redactor(target));
-                        *outcomes[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+                        *mutex::lock(&outcomes[index]) = Some(outcome);
                     }
                     progress(done.fetch_add(1, Ordering::Relaxed) + 1);
                 }
@@ -93,7 +93,7 @@ pub(super) fn run(
     if is_shown {
         let _ = write!(std::io::stderr(), "\r{:40}\r", "");
     }
-    let outcomes = outcomes.into_iter().map(|it| it.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let outcomes = outcomes.into_iter().map(mutex::into_inner);
     compare(targets, outcomes.collect(), redactor)
 }
 

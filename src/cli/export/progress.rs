@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use crate::present::format::plural;
 use crate::record::words::Side;
 use crate::settings::paths;
 use crate::system::files::{append_private, read_limited, write_private};
+use crate::system::mutex::lock;
 use crate::text::hex;
 
 /// Records that collectors have taken. A record is known by its connection and its number, in whatever file it is.
@@ -210,7 +211,7 @@ impl ProgressLine {
     pub(super) fn notices(&self) -> impl Fn(&ExportNotice) + Send + Sync + use<> {
         let counts = Arc::clone(&self.counts);
         move |notice| {
-            let mut refusals = counts.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut refusals = lock(&counts.refusals);
             match notice {
                 ExportNotice::NotTaken { signal, reason } => drop(refusals.insert(signal, reason)),
                 ExportNotice::TakenAgain { signal } => drop(refusals.remove(signal)),
@@ -254,7 +255,7 @@ impl ProgressCounts {
     }
 
     fn text(&self) -> String {
-        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusals = lock(&self.refusals);
         let reason = refusals.values().next();
         format!(
             "{} of {}, {} read, {} taken by the collector{}",

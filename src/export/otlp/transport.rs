@@ -30,6 +30,7 @@ use crate::export::otlp::grpc::GrpcClient;
 use crate::export::otlp::limits::{MAX_ANSWER, USER_AGENT, read};
 use crate::export::otlp::outcome::{self, Outcome};
 use crate::export::otlp::settings::{Protocol, Signal, SignalTarget};
+use crate::system::network::{self, NetworkFailure};
 use crate::system::thread::{self, Duty};
 
 /// Sends requests of one signal to one collector.
@@ -98,7 +99,8 @@ impl HttpClient {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false);
-        let config = if target.is_direct || is_local(&target.endpoint) { config.proxy(None) } else { config };
+        let is_local = target.endpoint.parse().is_ok_and(|endpoint| network::is_local(&endpoint));
+        let config = if target.is_direct || is_local { config.proxy(None) } else { config };
         let mut headers = HeaderMap::new();
         for (name, value) in &target.headers {
             let (Ok(name), Ok(mut value)) =
@@ -206,23 +208,13 @@ fn to_json(signal: Signal, request: &[u8]) -> Option<Vec<u8>> {
 
 /// Returns why the answer is missing. All reasons may pass: the connection failed, or ended without an answer.
 fn reason(error: &ureq::Error) -> &'static str {
-    use std::io::ErrorKind;
-    match error {
-        ureq::Error::Timeout(_) => "timeout",
-        ureq::Error::HostNotFound => "unknown_host",
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => "tls",
-        ureq::Error::Protocol(_) | ureq::Error::Http(_) => "no_http",
-        ureq::Error::Io(error) => match error.kind() {
-            ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::UnexpectedEof
-            | ErrorKind::BrokenPipe => "reset",
-            ErrorKind::TimedOut => "timeout",
-            // rustls reports a bad certificate as bad data.
-            ErrorKind::InvalidData => "tls",
-            _ => "refused",
-        },
-        _ => "refused",
+    match NetworkFailure::of(error) {
+        NetworkFailure::LateName | NetworkFailure::LateConnection | NetworkFailure::LateAnswer => "timeout",
+        NetworkFailure::UnknownName => "unknown_host",
+        NetworkFailure::Tls => "tls",
+        NetworkFailure::NotHttp | NetworkFailure::TooLong => "no_http",
+        NetworkFailure::Ended => "reset",
+        NetworkFailure::Refused | NetworkFailure::Unreachable => "refused",
     }
 }
 
@@ -271,14 +263,6 @@ fn pem(path: &Path) -> anyhow::Result<Vec<PemItem<'static>>> {
         .map_err(|_| anyhow::anyhow!("`{}` is not PEM", path.display()))
 }
 
-/// Returns true if the collector runs on this machine. It is never reached through a proxy.
-fn is_local(endpoint: &str) -> bool {
-    let Ok(uri) = endpoint.parse::<http::Uri>() else { return false };
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,16 +273,5 @@ mod tests {
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
         assert!(retry_after("Tue, 31 Dec 2199 23:59:59 GMT").unwrap() > Duration::from_secs(3600));
         assert_eq!(retry_after("soon"), None);
-    }
-
-    #[test]
-    fn only_this_machine_is_local() {
-        assert!(is_local("http://localhost:4318/v1/traces") && is_local("http://127.0.0.1:1"));
-        assert!(is_local("http://[::1]:4318") && is_local("http://127.9.9.9"));
-        for elsewhere in
-            ["https://collector.example:4318", "http://localhost.example", "http://127.example.com"]
-        {
-            assert!(!is_local(elsewhere), "{elsewhere}");
-        }
     }
 }

@@ -8,7 +8,11 @@ use super::{Source, program, read, sources, write_between};
 /// The rooms of `src`, lowest first: their duty, and the rooms or modules that they name.
 /// `docs/architecture.md` prints this table.
 const ROOMS: &[(&str, &str, &[&str])] = &[
-    ("system", "calls to the operating system: processes, signals, descriptors, files, memory, clock", &[]),
+    (
+        "system",
+        "calls to the operating system: processes, signals, descriptors, files, memory, clock, network",
+        &[],
+    ),
     ("text", "text without meaning: globs, hex, durations", &[]),
     (
         "relay",
@@ -33,6 +37,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
             "system::detached",
             "system::files",
             "system::mutex",
+            "system::network",
             "system::processes",
             "system::thread",
             "text::baggage",
@@ -60,7 +65,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     (
         "query",
         "reads session files and live files: scan, select, totals",
-        &["system::files", "system::processes", "text", "record"],
+        &["system::files", "system::mutex", "system::processes", "text", "record"],
     ),
     (
         "present",
@@ -75,7 +80,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     (
         "check",
         "probes a server, over pipes or HTTP, in either era of the protocol; compares its tools with those of the last check",
-        &["system::group", "text", "observe", "hosts::launch"],
+        &["system::group", "system::mutex", "system::network", "text", "observe", "hosts::launch"],
     ),
     ("demo", "the sample server and the scripted client", &[]),
     (
