@@ -42,11 +42,17 @@ const HUNG: Occasion = Occasion("hung", "does not answer");
 
 pub(crate) struct Notifier {
     start: Arc<NotifyStart>,
-    last: Option<Instant>,
     /// True if a call was reported as pending since the last refresh.
     is_pending: bool,
-    /// Number of threads that have not started their command yet.
-    starting: Arc<(Mutex<u32>, Condvar)>,
+    state: Arc<(Mutex<NotifyState>, Condvar)>,
+}
+
+#[derive(Default)]
+struct NotifyState {
+    /// True while a thread has not started its command yet.
+    is_starting: bool,
+    /// When the last command was started.
+    last: Option<Instant>,
 }
 
 /// Everything that the thread needs.
@@ -69,40 +75,45 @@ impl Notifier {
             server_name: server_name.chars().take(NAME).map(plain).collect(),
             stamp: stamp.map(|path| path.with_extension(NOTIFIED_EXTENSION)),
         };
-        Notifier { start: Arc::new(start), last: None, is_pending: false, starting: Arc::default() }
+        Notifier { start: Arc::new(start), is_pending: false, state: Arc::default() }
     }
 
     fn notify(&mut self, occasion: Occasion) {
-        if self.last.is_some_and(|last| last.elapsed() < INTERVAL) {
-            return;
+        {
+            let mut state = lock(&self.state.0);
+            if state.is_starting || state.last.is_some_and(|last| last.elapsed() < INTERVAL) {
+                return;
+            }
+            state.is_starting = true;
         }
-        self.last = Some(Instant::now());
-        let (start, starting) = (Arc::clone(&self.start), Arc::clone(&self.starting));
-        let change = |starting: &(Mutex<u32>, Condvar), by: i32| {
-            let mut number = lock(&starting.0);
-            *number = number.saturating_add_signed(by);
-            starting.1.notify_all();
-        };
-        change(&starting, 1);
-        let of_thread = Arc::clone(&starting);
+        let (start, of_thread) = (Arc::clone(&self.start), Arc::clone(&self.state));
         let body = move || {
-            if let Err(error) = start.run(occasion) {
+            let started = start.run(occasion);
+            if let Err(error) = &started {
                 // Not a warning, which would appear on stderr beside the last lines of the server.
                 tracing::info!("the command of `notify` could not be started: {error}");
             }
-            change(&of_thread, -1);
+            has_run(&of_thread, started.is_ok_and(|is_started| is_started));
         };
         if thread::spawn_with_stack(Duty::Notification, "notify", STACK, body).is_err() {
-            change(&starting, -1);
+            has_run(&self.state, false);
         }
     }
 }
 
+/// Ends a start. A command that was not started does not begin the minute in which others wait.
+fn has_run((state, changed): &(Mutex<NotifyState>, Condvar), is_started: bool) {
+    let mut state = lock(state);
+    state.is_starting = false;
+    state.last = if is_started { Some(Instant::now()) } else { state.last };
+    changed.notify_all();
+}
+
 impl NotifyStart {
-    /// Starts the command, unless one was started for this server within a minute.
-    fn run(&self, occasion: Occasion) -> io::Result<()> {
+    /// Starts the command, unless one was started for this server within a minute. Returns true if it was started.
+    fn run(&self, occasion: Occasion) -> io::Result<bool> {
         let mut stamp = match self.stamp.as_deref().map(stamp_if_due) {
-            Some(Stamp::NotDue) => return Ok(()),
+            Some(Stamp::NotDue) => return Ok(false),
             Some(Stamp::Due(file)) => Some(file),
             Some(Stamp::Unusable) | None => None,
         };
@@ -126,7 +137,7 @@ impl NotifyStart {
         if let Some(file) = &mut stamp {
             let _ = file.write_all(b"1");
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -207,8 +218,8 @@ impl Output for Notifier {
 
     fn finish_close(&mut self, deadline: Instant) {
         let left = deadline.saturating_duration_since(Instant::now()).min(START_LIMIT);
-        let number = lock(&self.starting.0);
-        let _ = self.starting.1.wait_timeout_while(number, left, |number| *number > 0);
+        let (state, changed) = &*self.state;
+        let _ = changed.wait_timeout_while(lock(state), left, |state| state.is_starting);
     }
 }
 
@@ -244,8 +255,16 @@ mod tests {
         };
         assert!(start(&["no-program-has-this-name"]).run(DIED).is_err());
         assert!(matches!(stamp_if_due(&stamp), Stamp::Due(_)));
-        start(COMMAND).run(DIED).unwrap();
+        assert!(start(COMMAND).run(DIED).unwrap());
         assert!(matches!(stamp_if_due(&stamp), Stamp::NotDue));
+        assert!(!start(COMMAND).run(DIED).unwrap());
+        for (command, uses_up) in [(&["no-program-has-this-name"][..], false), (COMMAND, true)] {
+            let command = command.iter().map(|word| (*word).to_owned()).collect();
+            let mut notifier = Notifier::new(command, "server", None);
+            notifier.notify(DIED);
+            notifier.finish_close(Instant::now() + Duration::from_secs(60));
+            assert_eq!(lock(&notifier.state.0).last.is_some(), uses_up);
+        }
         // Another spantap notifies.
         let other = folder.path().join("other.notified");
         let held = stamp_if_due(&other);
