@@ -192,7 +192,9 @@ impl ServerFailure {
             }
             FailureKind::Dns => "check the name in the address, and the network",
             FailureKind::Connect => "no program listens there, or a firewall is between: check host and port",
-            FailureKind::Tls => "check the certificate, and the clock; SSL_CERT_FILE names other authorities",
+            FailureKind::Tls => {
+                "check the clock, and the certificate; on Linux SSL_CERT_FILE names authorities"
+            }
             FailureKind::HttpStatus => "check the path of the address",
             FailureKind::NeedsSignIn => {
                 "sign in with the host; spantap sends only the headers that a host's file has for the server"

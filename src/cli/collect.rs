@@ -13,6 +13,7 @@ use crate::collect::state::{CollectState, RunState};
 use crate::collect::{self, CollectError, LastRun, ListenError};
 use crate::present::{Printable, format};
 use crate::settings::{GivenSettings, ListenAddress, Settings, paths};
+use crate::system::process;
 
 mod options;
 
@@ -108,9 +109,7 @@ fn explain(error: CollectError) -> anyhow::Error {
             let way_out = format!("correct the URL of {option}, its headers or its certificates");
             hint(error.into(), way_out)
         }
-        CollectError::System(_) => {
-            hint(error.into(), "try again, with a higher limit of processes or open files (`ulimit`)")
-        }
+        CollectError::System(_) => hint(error.into(), process::WAY_TO_RESOURCES),
     }
 }
 
@@ -137,8 +136,9 @@ fn explain_listen(ListenError { address, error, owner }: &ListenError) -> (anyho
     let way_out = format!(
         "if it is a collector, put spantap in front of it with these two lines, the second one for your agents:\n  \
          spantap collect --listen 14318 --forward http://{}\n  \
-         export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:14318",
-        SocketAddr::new(address.ip(), port)
+         {}",
+        SocketAddr::new(address.ip(), port),
+        process::command_to_set("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:14318"),
     );
     (problem, way_out)
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::system::process;
+
 /// A program that sends telemetry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Sender {
@@ -73,7 +75,7 @@ fn gemini_cli(endpoint: &str, needs_token: bool) -> String {
     let mut variables = vec![("GEMINI_TELEMETRY_TRACES_ENABLED", "true".to_owned())];
     variables.extend(token_variable(needs_token));
     let settings = block("~/.gemini/settings.json", &pretty(&json!({ "telemetry": telemetry })));
-    settings + "\n" + &block("~/.gemini/.env", &shell(&variables, ""))
+    settings + "\n" + &block("~/.gemini/.env", &assignments(&variables))
 }
 
 fn opencode(endpoint: &str, needs_token: bool) -> String {
@@ -83,7 +85,7 @@ fn opencode(endpoint: &str, needs_token: bool) -> String {
     // opencode exits without a flush. Its default of 5 s would lose the last model calls of `opencode run`.
     variables.push(("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned()));
     let settings = block("~/.config/opencode/opencode.json", &pretty(&settings));
-    settings + "\n" + &block("~/.profile, or before opencode is started", &shell(&variables, "export "))
+    settings + "\n" + &block(process::PLACE_OF_COMMANDS, &commands(&variables))
 }
 
 fn vscode(endpoint: &str, needs_token: bool) -> String {
@@ -96,9 +98,7 @@ fn vscode(endpoint: &str, needs_token: bool) -> String {
     let settings = block("settings.json of VS Code (Preferences: Open User Settings)", &pretty(&settings));
     match token_variable(needs_token) {
         None => settings,
-        Some(variable) => {
-            settings + "\n" + &block("the environment of VS Code", &shell(&[variable], "export "))
-        }
+        Some(variable) => settings + "\n" + &block("the environment of VS Code", &commands(&[variable])),
     }
 }
 
@@ -121,9 +121,15 @@ fn object(variables: &[(&str, String)]) -> Value {
     variables.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect()
 }
 
-fn shell(variables: &[(&str, String)], before: &str) -> String {
+fn assignments(variables: &[(&str, String)]) -> String {
+    let lines: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    lines.join("\n")
+}
+
+/// Returns the commands of a terminal that set these variables.
+fn commands(variables: &[(&str, String)]) -> String {
     let lines: Vec<String> =
-        variables.iter().map(|(name, value)| format!("{before}{name}={value}")).collect();
+        variables.iter().map(|(name, value)| process::command_to_set(name, value)).collect();
     lines.join("\n")
 }
 
@@ -160,7 +166,8 @@ mod tests {
                     let is_toml =
                         block.starts_with("[otel]") && toml::from_str::<toml::Table>(&block).is_ok();
                     let is_shell = block.lines().all(|line| {
-                        line.contains('=') && !line.contains(['{', ' ']) || line.starts_with("export ")
+                        let is_command = ["export ", "setx "].iter().any(|word| line.starts_with(word));
+                        is_command || line.contains('=') && !line.contains(['{', ' '])
                     });
                     assert!(is_json || is_toml || is_shell, "{block}");
                 }

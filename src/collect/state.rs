@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::timestamp::Timestamp;
 use crate::settings::paths;
-use crate::system::{files, processes};
+use crate::system::{files, process, processes};
 
 /// Largest state file that is read, in bytes.
 const MAX_SIZE: u64 = 256 << 10;
@@ -115,7 +115,7 @@ impl CollectCounts {
                 !(self.forward_lost.is_empty() && self.forward_rejected.is_empty()),
                 "check the target of --forward and its log",
             ),
-            (has(CONNECTIONS), "use fewer senders, or raise the limit of open files (`ulimit -n`)"),
+            (has(CONNECTIONS), process::WAY_TO_CONNECTIONS),
             (
                 is_large,
                 "let the senders send less at once (OTEL_BSP_MAX_EXPORT_BATCH_SIZE, OTEL_BLRP_MAX_EXPORT_BATCH_SIZE)",

@@ -140,7 +140,7 @@ pub(crate) fn places(context: &SearchContext<'_>, wanted: &[String]) -> Vec<Host
     found
 }
 
-/// Replaces the first part of `place` by its folder. The part is `~`, `{linux-config}`, `{mac-support}`,
+/// Replaces the first part of `place` by its folder. The part is `~`, `{linux-config}`, `{flatpak}`, `{mac-support}`,
 /// `{appdata}`, `{localappdata}` or `{VARIABLE:otherwise}`. Returns `None` if this machine has no such folder.
 fn expand(place: &str, context: &SearchContext<'_>) -> Option<PathBuf> {
     let home = context.home.clone();
@@ -154,6 +154,7 @@ fn expand(place: &str, context: &SearchContext<'_>) -> Option<PathBuf> {
                 .map(PathBuf::from)
                 .or_else(|| Some(home?.join(".config")))?
         }
+        "flatpak" if cfg!(target_os = "linux") => home?.join(".var/app"),
         "mac-support" if cfg!(target_os = "macos") => home?.join("Library/Application Support"),
         "appdata" if cfg!(windows) => (context.environment)("APPDATA")?.into(),
         "localappdata" if cfg!(windows) => (context.environment)("LOCALAPPDATA")?.into(),

@@ -1,6 +1,6 @@
 //! The folders and files of spantap: XDG folders on every Unix, and on Windows those of the profile.
 
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -31,7 +31,7 @@ pub(crate) fn home_as_tilde(path: &Path) -> String {
     let below = home::folder().and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned));
     match below {
         Some(rest) if rest.as_os_str().is_empty() => "~".to_owned(),
-        Some(rest) => format!("~/{}", rest.display()),
+        Some(rest) => format!("~{MAIN_SEPARATOR}{}", rest.display()),
         None => path.display().to_string(),
     }
 }

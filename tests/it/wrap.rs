@@ -25,6 +25,11 @@ pub(crate) fn run(home: &Home, arguments: &str) -> Output {
     command.stdin(std::process::Stdio::null()).output().unwrap()
 }
 
+/// Returns a path as spantap prints it, with the separators of the system.
+fn shown(parts: &[&str]) -> String {
+    parts.iter().collect::<PathBuf>().display().to_string()
+}
+
 /// Returns the output of a command that must succeed.
 #[track_caller]
 pub(crate) fn printed(home: &Home, arguments: &str) -> String {
@@ -167,10 +172,13 @@ fn an_empty_home_is_told_where_was_looked_and_what_to_do() {
         let output = run(&Home::new(), command);
         assert_eq!(output.status.code(), Some(1));
         let (_, said) = text(&output);
-        for part in [".cursor/mcp.json", ".codex/config.toml", "\nhint: ", "--file", "--project"] {
+        let paths = [shown(&["~", ".cursor", "mcp.json"]), shown(&["~", ".codex", "config.toml"])];
+        for part in paths.iter().map(String::as_str).chain(["\nhint: ", "--file", "--project"]) {
             assert!(said.contains(part), "{part}: {said}");
         }
     }
+    let (_, said) = text(&run(&Home::new(), "status"));
+    assert_eq!(said.contains("com.visualstudio.code"), cfg!(target_os = "linux"), "Flatpak: {said}");
 }
 
 #[test]
@@ -319,7 +327,8 @@ fn a_file_in_an_unusual_place_is_known_by_what_stands_in_it() {
             "{name}"
         );
     }
-    assert_eq!(printed(&home, "wrap -y"), "nothing to do: no server in these files:\n  ~/.cursor/mcp.json\n");
+    let file = shown(&["~", ".cursor", "mcp.json"]);
+    assert_eq!(printed(&home, "wrap -y"), format!("nothing to do: no server in these files:\n  {file}\n"));
 }
 
 #[test]

@@ -248,6 +248,20 @@ pub fn command_to_find(program: &str) -> String {
     format!("which {program}")
 }
 
+/// Returns the command that sets a variable for programs that are started from now on.
+pub(crate) fn command_to_set(name: &str, value: &str) -> String {
+    format!("export {name}={value}")
+}
+
+/// The place of the commands of [`command_to_set`], for a program that the user starts.
+pub(crate) const PLACE_OF_COMMANDS: &str = "~/.profile, or a terminal before the program is started there";
+/// Advice to the user whose system refuses threads, memory or sockets.
+pub(crate) const WAY_TO_RESOURCES: &str =
+    "try again, with a higher limit of processes or open files (`ulimit`)";
+/// Advice to the user whose programs open more connections than spantap takes.
+pub(crate) const WAY_TO_CONNECTIONS: &str =
+    "use fewer senders, or raise the limit of open files (`ulimit -n`)";
+
 /// Returns the executable file of a program. A bare name is searched on the PATH.
 pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
     let is_program = |path: &Path| {

@@ -112,6 +112,19 @@ pub fn command_to_find(program: &str) -> String {
     format!("where {program}")
 }
 
+/// Returns the command that sets a variable for programs that are started from now on.
+pub(crate) fn command_to_set(name: &str, value: &str) -> String {
+    format!("setx {name} {value}")
+}
+
+/// The place of the commands of [`command_to_set`], for a program that the user starts.
+pub(crate) const PLACE_OF_COMMANDS: &str =
+    "any terminal; programs that are started later have these variables";
+/// Advice to the user whose system refuses threads, memory or sockets.
+pub(crate) const WAY_TO_RESOURCES: &str = "end other programs, and try again";
+/// Advice to the user whose programs open more connections than spantap takes.
+pub(crate) const WAY_TO_CONNECTIONS: &str = "use fewer senders";
+
 /// Returns true if the system can start a file with such a name.
 pub(super) fn is_runnable(file: &Path) -> bool {
     let is_known = |own: &OsStr| RUNNABLE.iter().any(|known| own.eq_ignore_ascii_case(known));
@@ -233,14 +246,11 @@ pub fn parent() -> i32 {
         let is_older = start(pid).zip(start(own)).is_none_or(|(host, own)| host <= own);
         (is_older && processes::exists(pid)).then_some((pid, handle))
     });
+    // SAFETY: the handle is open.
+    let has_ended =
+        |host: &OwnedHandle| unsafe { WaitForSingleObject(host.as_raw_handle(), 0) == WAIT_OBJECT_0 };
     match found {
-        // SAFETY: the handle is open.
-        Some((_, Some(handle)))
-            if unsafe { WaitForSingleObject(handle.as_raw_handle(), 0) } == WAIT_OBJECT_0 =>
-        {
-            0
-        }
-        Some((pid, _)) => *pid,
-        None => 0,
+        Some((pid, host)) if !host.as_ref().is_some_and(has_ended) => *pid,
+        _ => 0,
     }
 }

@@ -37,26 +37,26 @@ fn calls(
     (names, count, measured)
 }
 
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Returns the words of the outer spantap, without those of its server.
+fn outer<'a>(options: &[&'a str]) -> Vec<&'a str> {
+    [&[SPANTAP, "run", "--server", "outer"], options, &["--"]].concat()
+}
+
 #[test]
 fn a_collector_gets_each_call_of_two_nested_spantaps_once() {
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
-    let outer =
-        |options: &[&'static str]| [&[SPANTAP, "run", "--server", "outer"], options, &["--"]].concat();
     // Both export to the same collector: the outer one does.
     let collector = Collector::start(Manner::Good);
-    let otlp: &str = Box::leak(collector.endpoint.clone().into_boxed_str());
+    let otlp = collector.endpoint.as_str();
     let (servers, spans, measured) = calls(&outer(&["--otlp", otlp]), &["--otlp", otlp], &[&collector]);
     assert_eq!((servers, spans, measured), (names(&["outer"]), 5, names(&["outer"])));
-    // A launcher is between them.
-    let collector = Collector::start(Manner::Good);
-    let otlp: &str = Box::leak(collector.endpoint.clone().into_boxed_str());
-    let launched = [outer(&["--otlp", otlp]), vec!["bash", "-c", "\"$@\"; exit $?", "launcher"]].concat();
-    let (servers, spans, _) = calls(&launched, &["--otlp", otlp], &[&collector]);
-    assert_eq!((servers, spans), (names(&["outer"]), 5));
     // The outer one exports nothing, or only what the inner one does not.
     for options in [&[][..], &["--otlp-set", "traces=false"]] {
         let collector = Collector::start(Manner::Good);
-        let otlp: &str = Box::leak(collector.endpoint.clone().into_boxed_str());
+        let otlp = collector.endpoint.as_str();
         let mut outer_options = options.to_vec();
         if !options.is_empty() {
             outer_options.extend(["--otlp", otlp]);
@@ -67,13 +67,22 @@ fn a_collector_gets_each_call_of_two_nested_spantaps_once() {
     }
     // They export to different collectors.
     let (one, two) = (Collector::start(Manner::Good), Collector::start(Manner::Good));
-    let [first, second]: [&str; 2] =
-        [&one, &two].map(|collector| &*Box::leak(collector.endpoint.clone().into_boxed_str()));
+    let (first, second) = (one.endpoint.as_str(), two.endpoint.as_str());
     let (servers, spans, _) = calls(&outer(&["--otlp", first]), &["--otlp", second], &[&one, &two]);
     assert_eq!((servers, spans), (names(&["inner", "outer"]), 10));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_launcher_between_two_spantaps_is_passed_over_and_a_server_of_its_own_pipes_is_not() {
+    let collector = Collector::start(Manner::Good);
+    let otlp = collector.endpoint.as_str();
+    let launched = [outer(&["--otlp", otlp]), vec!["bash", "-c", "\"$@\"; exit $?", "launcher"]].concat();
+    let (servers, spans, _) = calls(&launched, &["--otlp", otlp], &[&collector]);
+    assert_eq!((servers, spans), (names(&["outer"]), 5));
     // A server that starts a wrapped server for itself: its calls are other calls.
     let collector = Collector::start(Manner::Good);
-    let otlp: &str = Box::leak(collector.endpoint.clone().into_boxed_str());
+    let otlp = collector.endpoint.as_str();
     let itself = [outer(&["--otlp", otlp]), vec!["bash", "-c", "cat | \"$@\" | cat", "server"]].concat();
     let (servers, spans, _) = calls(&itself, &["--otlp", otlp], &[&collector]);
     assert_eq!((servers, spans), (names(&["inner", "outer"]), 10));
