@@ -39,7 +39,7 @@ use servers::{CheckPlan, CheckTarget};
 
 /// Meanings of the exit statuses. A test compares them with `docs/operations.md`.
 const STATUSES: &str = "\
-Exit status of one server: 0 it works; 1 it died; 3 no answer in time; 4 it answers, but not as MCP requires; \
+Exit status: of one server, 0 it works; 1 it died; 3 no answer in time; 4 it answers, but not as MCP requires; \
 5 it answers with something other than MCP; 126 cannot be executed, 127 not found; 2 usage.
 Of a URL also: 6 unknown name; 7 no connection; 8 TLS; 9 status of HTTP; 10 needs a sign-in.
 Of several servers: 0 none failed, 1 at least one did. A server that is not checked is not a failure.

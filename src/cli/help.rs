@@ -412,7 +412,11 @@ const PROXY_STATUSES: &str = "that of the server; 128 and N if signal N ended it
 pub(super) fn statuses(command: &clap::Command) -> String {
     let own = command.get_after_help().map(ToString::to_string);
     match own.as_deref().and_then(|text| text.split_once(STATUS_HEAD)) {
-        Some((_, statuses)) => statuses.split("\n\n").next().unwrap_or_default().replace('\n', " "),
+        // A line that ends in the middle of a sentence goes on: the help is as wide as the terminal.
+        Some((_, statuses)) => {
+            let paragraph = statuses.split("\n\n").next().unwrap_or_default();
+            paragraph.replace('\n', " ").replace(". ", ".\n")
+        }
         None if matches!(command.get_name(), "spantap" | "run") => PROXY_STATUSES.to_owned(),
         None if command.get_arguments().any(|argument| argument.get_id() == "fail_if_empty") => {
             READ_STATUSES.to_owned()
