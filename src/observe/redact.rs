@@ -326,11 +326,15 @@ fn lossy_text(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// Returns true if a text contains no token and is too plain for a pair, a URL or personal data. Most
-/// names are.
+/// names and counted ids are.
 fn is_harmless(text: &[u8]) -> bool {
-    let is_plain = text.len() <= 128
-        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'/' | b'-' | b'.'))
-        && text.iter().filter(|byte| byte.is_ascii_digit()).count() < 8;
+    /// Digits of the longest number that is never a personal one. Cards have 13.
+    const LONGEST_NUMBER: usize = 12;
+    let digits = text.iter().filter(|byte| byte.is_ascii_digit()).count();
+    if digits == text.len() && digits <= LONGEST_NUMBER {
+        return true;
+    }
+    let is_plain = text.len() <= 128 && digits < 8 && text.iter().all(|byte| pipeline::is_of_word(*byte));
     is_plain && {
         let mut matches = Matches::default();
         std::str::from_utf8(text).is_ok_and(|text| {

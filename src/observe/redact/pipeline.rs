@@ -57,6 +57,9 @@ impl Pass {
         Pass::Markup,
         Pass::Base64,
     ];
+    /// The passes over a text without blanks and signs, in which no value follows a name. Most ids are one.
+    const ONE_WORD: &[Pass] =
+        &[Pass::Tokens, Pass::PersonalData, Pass::CustomPatterns, Pass::Forms, Pass::Entropy, Pass::Base64];
     /// The passes over a text that was unwrapped.
     const INNER: &[Pass] = &[
         Pass::PrivateKeys,
@@ -251,7 +254,13 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Replaces what the detectors find, until they find nothing more.
-    fn detect<'t>(&mut self, mut text: Cow<'t, str>) -> Cow<'t, str> {
+    fn detect<'t>(&mut self, text: Cow<'t, str>) -> Cow<'t, str> {
+        let is_one_word = text.len() <= 128 && text.bytes().all(is_of_word);
+        let found = is_one_word && self.find(&text, &mut Matches::default(), Pass::ONE_WORD);
+        if is_one_word && !found { text } else { self.detect_by_all(text) }
+    }
+
+    fn detect_by_all<'t>(&mut self, mut text: Cow<'t, str>) -> Cow<'t, str> {
         let mut matches = Matches::default();
         // The number of detectors in a row that found nothing in this text.
         let mut idle = 0;
@@ -403,6 +412,11 @@ impl<'a> Pipeline<'a> {
     }
 }
 
+/// Returns true for the bytes of names, paths and most ids.
+pub(super) fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'/' | b'-' | b'.')
+}
+
 /// Splits a JSON text around its first string, which includes its quotes.
 fn split_at_string(json: &str) -> Option<(&str, &str, &str)> {
     let start = memchr::memchr(b'"', json.as_bytes())?;
@@ -447,4 +461,33 @@ fn cut(text: &str, limit: TextLimit, unseen: usize, placeholder: Option<&Placeho
     };
     let left_out = text.len() - shown.len() + unseen;
     if left_out == 0 { shown.to_owned() } else { shown.to_owned() + &sanitize::cut_note(left_out) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::observe::redact::RedactionSettings;
+
+    proptest! {
+        #[test]
+        fn the_detectors_that_one_word_passes_find_what_all_find(
+            parts in proptest::collection::vec(prop_oneof![
+                "[0-9]{1,19}",
+                "[a-f0-9]{4,40}",
+                "[A-Za-z0-9]{1,32}",
+                proptest::sample::select(vec![
+                    "-", "_", "/", ".", "--", "password", "token", "API_KEY", "ghp_", "sk-", "AKIA", "toolu_01", "Bearer",
+                    "DE89", "basic", "eyJhbGciOi", "0x", "xoxb-", "user", "secret", "data", "com", "Authorization",
+                ]).prop_map(str::to_owned),
+            ], 1..8),
+        ) {
+            let word: String = parts.concat();
+            let rules = CompiledRules::new(&RedactionSettings::default()).unwrap();
+            let by_all = Pipeline::new(&rules, None).detect_by_all(Cow::Borrowed(&word)).into_owned();
+            let redacted = Pipeline::new(&rules, None).detect(Cow::Borrowed(&word)).into_owned();
+            prop_assert_eq!(redacted, by_all);
+        }
+    }
 }
