@@ -34,7 +34,7 @@ use crate::system::mutex::lock;
 use crate::system::server::{ExitStatus, SpawnError, TraceEnv};
 use crate::system::signals::{self, MainThread, Woken};
 use crate::system::thread::{self, Duty};
-use crate::system::{allocator, messages, process};
+use crate::system::{allocator, memory, messages, process};
 
 /// Shows a command in a message, without its secrets.
 pub(crate) type ShowCommand = Box<dyn Fn(&[OsString]) -> String>;
@@ -293,7 +293,13 @@ fn background_loop(shared: &SharedObserver) {
     };
     thread::lower_priority();
     let mut nap = SHORTEST_NAP;
+    let mut start_is_over = false;
     while !shared.is_ending() {
+        if nap == LONGEST_NAP && !start_is_over {
+            // What follows needs a small part of the code that ran until here.
+            memory::give_back_program();
+            start_is_over = true;
+        }
         std::thread::park_timeout(nap);
         let mut found = false;
         while !shared.is_ending() {

@@ -352,6 +352,28 @@ fn who_observes_is_at_the_lowest_priority_and_who_relays_is_not() {
     session.end();
 }
 
+/// Returns the resident pages of files of a process, in KiB.
+fn resident_pages_of_files(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn what_only_the_start_needed_of_the_program_is_given_back() {
+    let home = Home::new();
+    let mut session = home.session(&[]);
+    let mut most = 0;
+    session.calls(2);
+    wait_until("a third of the program's pages is given back", || {
+        let pages = resident_pages_of_files(session.pid());
+        most = pages.max(most);
+        pages < most * 2 / 3
+    });
+    session.calls(2);
+    session.end();
+}
+
 /// C libraries unblock signals that they use themselves when they start a thread. One that reached such a thread would
 /// end spantap, and the server would not get it.
 #[test]

@@ -72,6 +72,37 @@ pub(in crate::system) unsafe fn free(start: *mut u8, size: usize) {
     unsafe { libc::munmap(start.cast(), size) };
 }
 
+/// Gives back the pages of the program and its libraries that are as in their files. The kernel maps such a page again
+/// when it is touched, without reading the file as long as it keeps the page.
+pub fn give_back_program() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the function has the type that is expected, and only reads what it is given.
+    unsafe {
+        libc::dl_iterate_phdr(Some(give_back_object), std::ptr::null_mut());
+    }
+}
+
+#[cfg(target_os = "linux")]
+unsafe extern "C" fn give_back_object(
+    object: *mut libc::dl_phdr_info,
+    _size: usize,
+    _data: *mut libc::c_void,
+) -> libc::c_int {
+    const PAGE: usize = 4096;
+    // SAFETY: the loader passes a valid object, with a list of this length.
+    let (base, parts) = unsafe {
+        ((*object).dlpi_addr, std::slice::from_raw_parts((*object).dlpi_phdr, (*object).dlpi_phnum.into()))
+    };
+    for part in parts.iter().filter(|part| part.p_type == libc::PT_LOAD && part.p_flags & libc::PF_W == 0) {
+        let start = (base + part.p_vaddr) as usize;
+        let end = start + part.p_memsz as usize;
+        let first_page = start / PAGE * PAGE;
+        // SAFETY: this part cannot be written to, so each page of it is as in the file.
+        unsafe { libc::madvise(first_page as *mut libc::c_void, end - first_page, libc::MADV_DONTNEED) };
+    }
+    0
+}
+
 /// Returns the most memory that the process may map, by its limits (`ulimit -v`, `ulimit -d`).
 pub fn limit() -> usize {
     soft_limit(libc::RLIMIT_AS).min(soft_limit(libc::RLIMIT_DATA))

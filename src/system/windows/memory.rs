@@ -57,6 +57,9 @@ pub(in crate::system) fn in_use(start: *mut u8, size: usize) -> usize {
     sum
 }
 
+/// Does nothing: Windows takes such pages back by itself.
+pub fn give_back_program() {}
+
 /// Returns the largest number: Windows has no limit for one process unless a job sets one, and then refuses memory.
 pub fn limit() -> usize {
     usize::MAX
