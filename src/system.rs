@@ -1,4 +1,5 @@
-//! Calls to the operating system, one subject in each file. All unsafe code of spantap but that of `relay` is here.
+//! Calls to the operating system, one subject in each file, and instructions of the processor (`vector`). All unsafe
+//! code of spantap but that of `relay` is here.
 //!
 //! The subjects that differ between systems are in `unix/` and `windows/`, under the same names and with the same
 //! functions. The other rooms name a subject and do not know the system. What only Linux or only macOS has is in
@@ -20,6 +21,7 @@ pub mod stack;
 pub mod thread;
 #[cfg(unix)]
 mod unix;
+pub mod vector;
 #[cfg(windows)]
 mod windows;
 

@@ -126,9 +126,11 @@ impl Hashing {
     }
 
     fn of(&self, bytes: &[u8], raw: bool) -> Hash {
-        let mut hasher = self.start();
-        hasher.update(bytes);
-        hasher.finish(raw)
+        match &self.start {
+            // The state is not boxed, because it lives in this function only.
+            Hasher::Keyed(start) => keyed_hash(Mac::chain_update((**start).clone(), bytes), raw),
+            Hasher::Unkeyed(start) => unkeyed_hash(Digest::chain_update(start.clone(), bytes), raw),
+        }
     }
 }
 
@@ -147,12 +149,19 @@ impl Hasher {
     }
 
     pub(crate) fn finish(self, raw: bool) -> Hash {
-        let (algorithm, digest) = match self {
-            Hasher::Keyed(hmac) => (Algorithm::HmacSha256, hmac.finalize().into_bytes().into()),
-            Hasher::Unkeyed(sha) => (Algorithm::Sha256, sha.finalize().into()),
-        };
-        Hash { algorithm, raw, digest }
+        match self {
+            Hasher::Keyed(hmac) => keyed_hash(*hmac, raw),
+            Hasher::Unkeyed(sha) => unkeyed_hash(sha, raw),
+        }
     }
+}
+
+fn keyed_hash(hmac: Hmac<Sha256>, raw: bool) -> Hash {
+    Hash { algorithm: Algorithm::HmacSha256, raw, digest: hmac.finalize().into_bytes().into() }
+}
+
+fn unkeyed_hash(sha: Sha256, raw: bool) -> Hash {
+    Hash { algorithm: Algorithm::Sha256, raw, digest: sha.finalize().into() }
 }
 
 /// Returns the canonical form of a JSON text, if it has one.
@@ -247,8 +256,18 @@ pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Returns the position of the first control character, quote or backslash. Checks eight bytes at once.
+/// Returns the position of the first control character, quote or backslash. Checks 32 bytes at once, or eight.
 fn must_be_escaped(bytes: &[u8]) -> Option<usize> {
+    // Without an exit from the inner loop, the compiler compares many bytes at once.
+    let is_plain = |block: &&[u8; 32]| {
+        !block.iter().fold(false, |found, byte| found | (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\'))
+    };
+    let (blocks, _) = bytes.as_chunks();
+    let plain = 32 * blocks.iter().take_while(is_plain).count();
+    escaped_in_words(&bytes[plain..]).map(|found| plain + found)
+}
+
+fn escaped_in_words(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * ONES;
     // The lowest mark is right. The subtraction borrows, so marks above it may be false.

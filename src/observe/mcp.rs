@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
@@ -213,7 +214,9 @@ struct Block<'a> {
 impl<'a> Content<'a> {
     /// Reads a `content` array. Any other JSON is an empty content.
     pub fn new(raw: &'a [u8]) -> Content<'a> {
-        Content(serde_json::from_slice(raw).unwrap_or_default())
+        // The first reader passes over each text once, but fails if one is not a text or not Unicode, which is rare.
+        let blocks = read_blocks::<JsonText<'_>>(raw).or_else(|| read_blocks::<LenientText<'_>>(raw));
+        Content(blocks.unwrap_or_default())
     }
 
     /// Returns the decoded text if the content is exactly one text block.
@@ -250,11 +253,28 @@ impl<'a> Content<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Block<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Block<'de>, D::Error> {
-        struct BlockVisitor;
+/// Returns the blocks of a `content` array. `T` reads the members that are texts.
+fn read_blocks<'a, T>(raw: &'a [u8]) -> Option<Vec<Block<'a>>>
+where
+    T: Deserialize<'a> + Into<Option<Cow<'a, str>>>,
+{
+    let read: Vec<BlockReader<'a, T>> = serde_json::from_slice(raw).ok()?;
+    Some(read.into_iter().map(|BlockReader(block, _)| block).collect())
+}
 
-        impl<'de> Visitor<'de> for BlockVisitor {
+struct BlockReader<'de, T>(Block<'de>, PhantomData<T>);
+
+impl<'de, T> Deserialize<'de> for BlockReader<'de, T>
+where
+    T: Deserialize<'de> + Into<Option<Cow<'de, str>>>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<BlockReader<'de, T>, D::Error> {
+        struct BlockVisitor<T>(PhantomData<T>);
+
+        impl<'de, T> Visitor<'de> for BlockVisitor<T>
+        where
+            T: Deserialize<'de> + Into<Option<Cow<'de, str>>>,
+        {
             type Value = Block<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -266,10 +286,10 @@ impl<'de> Deserialize<'de> for Block<'de> {
                 while let Some(JsonText(key)) = members.next_key()? {
                     // The last of two equal members counts.
                     match &*key {
-                        "type" => block.kind = members.next_value::<LenientText>()?.0,
-                        "text" => block.text = members.next_value::<LenientText>()?.0,
-                        "mimeType" => block.mime_type = members.next_value::<LenientText>()?.0,
-                        "data" => block.data = members.next_value::<LenientText>()?.0.map(|data| data.len()),
+                        "type" => block.kind = members.next_value::<T>()?.into(),
+                        "text" => block.text = members.next_value::<T>()?.into(),
+                        "mimeType" => block.mime_type = members.next_value::<T>()?.into(),
+                        "data" => block.data = members.next_value::<T>()?.into().map(|data| data.len()),
                         _ => {
                             members.next_value::<IgnoredAny>()?;
                         }
@@ -279,12 +299,26 @@ impl<'de> Deserialize<'de> for Block<'de> {
             }
         }
 
-        deserializer.deserialize_map(BlockVisitor)
+        deserializer
+            .deserialize_map(BlockVisitor(PhantomData::<T>))
+            .map(|block| BlockReader(block, PhantomData))
     }
 }
 
-/// A string, or `None` for a value of another type.
+impl<'de> From<JsonText<'de>> for Option<Cow<'de, str>> {
+    fn from(JsonText(text): JsonText<'de>) -> Option<Cow<'de, str>> {
+        Some(text)
+    }
+}
+
+/// A string, or `None` for a value of another type and for a string that is not Unicode (`"\ud800"`).
 struct LenientText<'de>(Option<Cow<'de, str>>);
+
+impl<'de> From<LenientText<'de>> for Option<Cow<'de, str>> {
+    fn from(LenientText(text): LenientText<'de>) -> Option<Cow<'de, str>> {
+        text
+    }
+}
 
 impl<'de> Deserialize<'de> for LenientText<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LenientText<'de>, D::Error> {

@@ -33,7 +33,6 @@ plain::record! {
         pub(crate) host_name: EntryText<'a>,
         pub(crate) conversation_id: EntryText<'a>,
         pub(crate) turn_id: EntryText<'a>,
-        pub(crate) call_id: EntryText<'a>,
         pub(crate) request_id: EntryText<'a>,
         #[serde(deserialize_with = "words::known")]
         pub(crate) direction: Option<Direction>,
@@ -56,6 +55,7 @@ plain::record! {
         pub(crate) repeat_count: Option<u32>,
         pub(crate) thrashing: Option<bool>,
         pub(crate) pending_at: Option<Timestamp>,
+        pub(crate) call_id: EntryText<'a>,
         pub(crate) user_wait_ms: Option<f64>,
         pub(crate) continues_seq: Option<u64>,
         pub(crate) task_id_hash: EntryText<'a>,
@@ -86,10 +86,10 @@ plain::record! {
 impl<'a> LogEntry<'a> {
     /// Parses one line. Fails also if `schema` does not begin with `spantap/`.
     pub fn parse(line: &'a [u8]) -> Result<LogEntry<'a>, serde_json::Error> {
-        let entry: LogEntry<'a> = match plain::read(line) {
-            Some(entry) => entry,
-            None => serde_json::from_slice(line)?,
-        };
+        let mut entry = LogEntry::default();
+        if plain::read(line, &mut entry).is_none() {
+            entry = serde_json::from_slice(line)?;
+        }
         if entry.schema.starts_with("spantap/") {
             Ok(entry)
         } else {

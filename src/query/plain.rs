@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use crate::query::marks::Marks;
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{Direction, Status};
@@ -55,7 +56,7 @@ macro_rules! record {
 pub(super) use record;
 
 /// A struct that [`record`] declared.
-pub(super) trait PlainRecord<'a>: Default {
+pub(super) trait PlainRecord<'a> {
     /// Reads the value of a member. Fails if `seen`, which has a bit for each known member, says that it was read
     /// before: serde_json refuses such a line.
     fn read_member(
@@ -75,15 +76,13 @@ pub(super) trait PlainValue<'a>: Sized {
 #[derive(Debug)]
 pub(super) struct NotPlain;
 
-/// Returns the record of the line; `None` if the line has another form, or is not what `T` expects.
-pub(super) fn read<'a, T: PlainRecord<'a>>(line: &'a [u8]) -> Option<T> {
-    // Without an early return, the compiler compares many bytes at once. JSON has no control character in a string.
-    let has_control = line.iter().fold(false, |found, byte| found | (*byte < b' '));
-    if has_control || line.first() != Some(&b'{') {
+/// Reads the members of the line into `record`. Returns `None` if the line has another form, or is not what `T` expects;
+/// some members may then have been read.
+pub(super) fn read<'a, T: PlainRecord<'a>>(line: &'a [u8], record: &mut T) -> Option<()> {
+    if line.first() != Some(&b'{') {
         return None;
     }
-    let mut reader = PlainReader { text: std::str::from_utf8(line).ok()?, at: 1 };
-    let mut record = T::default();
+    let mut reader = PlainReader { text: std::str::from_utf8(line).ok()?, at: 1, marks: Marks::of(line) };
     let mut seen = 0;
     loop {
         let Cow::Borrowed(name) = reader.string().ok()? else { return None };
@@ -95,7 +94,9 @@ pub(super) fn read<'a, T: PlainRecord<'a>>(line: &'a [u8]) -> Option<T> {
             break;
         }
     }
-    (reader.pass(b'}') && reader.at == line.len()).then_some(record)
+    let is_whole = reader.pass(b'}') && reader.at == line.len();
+    // JSON has no control character in a string.
+    (is_whole && !reader.marks.has_control()).then_some(())
 }
 
 /// The members with which spantap begins every line.
@@ -127,11 +128,14 @@ fn quoted(bytes: &[u8]) -> Option<(&str, &[u8])> {
 pub(super) struct PlainReader<'a> {
     text: &'a str,
     at: usize,
+    /// The marks from `at` on.
+    marks: Marks<'a>,
 }
 
 /// A number without an exponent: its digits without the point, and how many of them are behind it.
-struct PlainNumber<'a> {
-    text: &'a str,
+struct PlainNumber {
+    /// Where its text begins and ends in the line.
+    text: std::ops::Range<usize>,
     is_negative: bool,
     digits: u64,
     count: usize,
@@ -140,7 +144,7 @@ struct PlainNumber<'a> {
 
 impl<'a> PlainReader<'a> {
     fn byte(&self, at: usize) -> u8 {
-        // A control character, which is not in the line, marks its end.
+        // A control character, which no value has, marks the end of the line.
         self.text.as_bytes().get(at).copied().unwrap_or_default()
     }
 
@@ -157,33 +161,33 @@ impl<'a> PlainReader<'a> {
         if self.byte(self.at) != b'"' {
             return Err(NotPlain);
         }
-        let start = self.at + 1;
-        let text = self.text;
-        let found = memchr::memchr2(b'"', b'\\', &text.as_bytes()[start..]).ok_or(NotPlain)?;
-        let end = start + found;
+        // The first mark is this quote.
+        let _ = self.marks.next();
+        let end = self.marks.next().ok_or(NotPlain)?;
         if self.byte(end) != b'"' {
             return self.escaped(end).map(Cow::Owned);
         }
+        let start = self.at + 1;
         self.at = end + 1;
-        Ok(Cow::Borrowed(&text[start..end]))
+        Ok(Cow::Borrowed(&self.text[start..end]))
     }
 
-    /// Reads a string, of which the next byte is the first quote and `end` is the place of the first backslash.
+    /// Reads a string, of which the next byte is the first quote and `mark` is the place of the first backslash.
     #[cold]
-    fn escaped(&mut self, mut end: usize) -> Result<String, NotPlain> {
-        while self.byte(end) != b'"' {
-            let escaped = if self.byte(end) == b'\\' { 2 } else { 1 };
-            end += escaped;
-            if end >= self.text.len() {
-                return Err(NotPlain);
+    fn escaped(&mut self, mut mark: usize) -> Result<String, NotPlain> {
+        while self.byte(mark) == b'\\' {
+            let escaped = mark + 1;
+            mark = self.marks.next().ok_or(NotPlain)?;
+            if mark == escaped {
+                mark = self.marks.next().ok_or(NotPlain)?;
             }
         }
-        let with_quotes = &self.text.as_bytes()[self.at..=end];
-        self.at = end + 1;
+        let with_quotes = &self.text.as_bytes()[self.at..=mark];
+        self.at = mark + 1;
         serde_json::from_slice(with_quotes).map_err(|_| NotPlain)
     }
 
-    fn number(&mut self) -> Result<PlainNumber<'a>, NotPlain> {
+    fn number(&mut self) -> Result<PlainNumber, NotPlain> {
         let start = self.at;
         let is_negative = self.pass(b'-');
         let first = self.byte(self.at);
@@ -191,15 +195,16 @@ impl<'a> PlainReader<'a> {
         if count == 0 || count > 18 || (first == b'0' && (count > 1 || is_negative)) {
             return Err(NotPlain);
         }
-        let mut number = PlainNumber { text: "", is_negative, digits: before, count, behind_point: None };
-        if self.pass(b'.') {
-            let (digits, behind) = self.digits(before);
-            if behind == 0 {
-                return Err(NotPlain);
-            }
-            number = PlainNumber { digits, count: count + behind, behind_point: Some(behind), ..number };
+        if !self.pass(b'.') {
+            let text = start..self.at;
+            return Ok(PlainNumber { text, is_negative, digits: before, count, behind_point: None });
         }
-        Ok(PlainNumber { text: &self.text[start..self.at], ..number })
+        let (digits, behind) = self.digits(before);
+        if behind == 0 {
+            return Err(NotPlain);
+        }
+        let text = start..self.at;
+        Ok(PlainNumber { text, is_negative, digits, count: count + behind, behind_point: Some(behind) })
     }
 
     /// Moves behind the digits. Returns the number of them, and their value behind that of `before`, which wraps.
@@ -235,7 +240,7 @@ impl<'a> PlainReader<'a> {
     }
 }
 
-impl PlainNumber<'_> {
+impl PlainNumber {
     /// Returns the number if it has no point.
     fn integer(&self) -> Result<i64, NotPlain> {
         let digits = i64::try_from(self.digits).map_err(|_| NotPlain)?;
@@ -246,12 +251,13 @@ impl PlainNumber<'_> {
         }
     }
 
-    fn float(&self) -> Result<f64, NotPlain> {
+    /// Returns the value of this number of `line`.
+    fn float(self, line: &str) -> Result<f64, NotPlain> {
         /// Powers of ten that a float represents exactly.
         const TENS: [f64; 16] =
             [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
         if self.count > 15 {
-            return self.text.parse().map_err(|_| NotPlain);
+            return line[self.text].parse().map_err(|_| NotPlain);
         }
         // Both are exact, so the quotient is the float that is nearest to the number.
         let float = self.digits as f64 / TENS[self.behind_point.unwrap_or(0)];
@@ -295,7 +301,7 @@ integers!(u64, u32, i32);
 
 impl PlainValue<'_> for f64 {
     fn read(reader: &mut PlainReader<'_>) -> Result<f64, NotPlain> {
-        reader.number()?.float()
+        reader.number()?.float(reader.text)
     }
 }
 
@@ -359,7 +365,8 @@ mod tests {
     }
 
     fn plain(line: &[u8]) -> Option<String> {
-        read::<Line<'_>>(line).map(|line| format!("{line:?}"))
+        let mut record = Line::default();
+        read(line, &mut record).map(|()| format!("{record:?}"))
     }
 
     fn by_serde_json(line: &[u8]) -> Option<String> {
@@ -377,7 +384,8 @@ mod tests {
     #[test]
     fn the_head_of_a_line_is_that_of_its_record() {
         let line = br#"{"schema":"spantap/1","timestamp":"2026-11-24T09:14:03.512004Z","level":"info","event":"gap","seq":7}"#;
-        let (head, record) = (LineHead::read(line).unwrap(), read::<Line<'_>>(line).unwrap());
+        let (head, record) =
+            (LineHead::read(line).unwrap(), serde_json::from_slice::<Line<'_>>(line).unwrap());
         assert_eq!((head.timestamp, head.event), (record.timestamp, record.event));
         for line in [
             r#"{"schema":"spantap/2","timestamp":"2026-11-24T09:14:03.512004Z","level":"info","event":"gap"}"#,

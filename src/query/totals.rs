@@ -124,7 +124,11 @@ impl ReportedTurns {
 
 /// Returns a number for the turn of a record in its session and conversation; `None` if it names no turn.
 pub(crate) fn turn_of(entry: &LogEntry<'_>) -> Option<u64> {
-    let turn = || digest((conversation_of(entry), &*entry.turn_id));
+    turn_in(conversation_of(entry), entry)
+}
+
+fn turn_in(conversation: u64, entry: &LogEntry<'_>) -> Option<u64> {
+    let turn = || digest((conversation, &*entry.turn_id));
     (!entry.turn_id.is_empty()).then(turn)
 }
 
@@ -135,10 +139,11 @@ fn conversation_of(entry: &LogEntry<'_>) -> u64 {
 impl TurnCounts {
     pub(crate) fn add(&mut self, entry: &LogEntry<'_>) {
         let session = self.sessions.entry(digest(&*entry.session_id)).or_default();
-        if let Some(turn) = turn_of(entry).filter(|turn| session.named.last() != Some(turn)) {
+        let conversation = conversation_of(entry);
+        if let Some(turn) = turn_in(conversation, entry).filter(|turn| session.named.last() != Some(turn)) {
             push_tight(&mut session.named, turn);
         }
-        self.conversations.insert(conversation_of(entry));
+        self.conversations.insert(conversation);
     }
 
     pub(crate) fn merge(&mut self, other: TurnCounts) {
@@ -234,33 +239,68 @@ impl TimedTotals {
     }
 }
 
-/// Values by two texts. A look-up does not copy the texts.
+/// Values by two texts. A look-up does not copy the texts, and hashes each once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GroupMap<V>(TextMap<TextMap<V>>);
 
-type TextMap<V> = HashMap<Box<str>, V, RandomState>;
+#[derive(Clone, Debug)]
+struct TextMap<V> {
+    places: HashMap<Box<str>, usize, RandomState>,
+    values: Vec<V>,
+}
+
+impl<V> Default for TextMap<V> {
+    fn default() -> TextMap<V> {
+        TextMap { places: HashMap::default(), values: Vec::new() }
+    }
+}
+
+impl<V: Default> TextMap<V> {
+    fn at(&mut self, key: &str) -> &mut V {
+        let place = match self.places.get(key) {
+            Some(place) => *place,
+            None => {
+                self.places.insert(key.into(), self.values.len());
+                self.values.push(V::default());
+                self.values.len() - 1
+            }
+        };
+        &mut self.values[place]
+    }
+
+    fn get(&self, key: &str) -> Option<&V> {
+        self.places.get(key).map(|place| &self.values[*place])
+    }
+
+    /// Returns the values in the order in which their texts came.
+    fn into_entries(self) -> impl Iterator<Item = (Box<str>, V)> {
+        let mut keys: Vec<(Box<str>, usize)> = self.places.into_iter().collect();
+        keys.sort_unstable_by_key(|(_, place)| *place);
+        keys.into_iter().map(|(key, _)| key).zip(self.values)
+    }
+}
 
 impl<V: Default> GroupMap<V> {
     pub(crate) fn at(&mut self, first: &str, second: &str) -> &mut V {
-        slot(slot(&mut self.0, first), second)
+        self.0.at(first).at(second)
     }
 
     pub(crate) fn contains(&self, first: &str, second: &str) -> bool {
-        self.0.get(first).is_some_and(|inner| inner.contains_key(second))
+        self.0.get(first).is_some_and(|inner| inner.get(second).is_some())
     }
 
     /// Returns the number of groups.
     pub(crate) fn len(&self) -> usize {
-        self.0.values().map(HashMap::len).sum()
+        self.0.values.iter().map(|inner| inner.values.len()).sum()
     }
 
     /// Returns the groups in the order of their names.
     pub(crate) fn sorted(self) -> Vec<(Box<str>, Box<str>, V)> {
         let mut groups: Vec<_> = self
             .0
-            .into_iter()
+            .into_entries()
             .flat_map(|(first, inner)| {
-                inner.into_iter().map(move |(second, value)| (first.clone(), second, value))
+                inner.into_entries().map(move |(second, value)| (first.clone(), second, value))
             })
             .collect();
         groups.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
@@ -268,22 +308,11 @@ impl<V: Default> GroupMap<V> {
     }
 
     pub(crate) fn merge(&mut self, other: GroupMap<V>, mut merge: impl FnMut(&mut V, V)) {
-        for (first, inner) in other.0 {
-            for (second, value) in inner {
+        for (first, inner) in other.0.into_entries() {
+            for (second, value) in inner.into_entries() {
                 merge(self.at(&first, &second), value);
             }
         }
-    }
-}
-
-/// Returns the value at `key`. `HashMap::entry` would need an owned key for every look-up.
-fn slot<'m, V: Default>(map: &'m mut TextMap<V>, key: &str) -> &'m mut V {
-    if !map.contains_key(key) {
-        map.insert(key.into(), V::default());
-    }
-    match map.get_mut(key) {
-        Some(value) => value,
-        None => unreachable!("the key was inserted above"),
     }
 }
 

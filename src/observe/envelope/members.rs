@@ -150,6 +150,8 @@ pub struct Envelope {
     pub(super) captures: [Capture; MEMBERS.len()],
     /// A bit for each member that is present.
     present: u64,
+    /// A bit for each member that was begun, also if it was forgotten.
+    begun: u64,
     pub has_params: bool,
     /// Length of `result` in bytes, if it is present.
     pub result_size: Option<u64>,
@@ -177,6 +179,7 @@ impl Envelope {
         Envelope {
             captures: std::array::from_fn(|_| Capture::default()),
             present: 0,
+            begun: 0,
             has_params: false,
             result_size: None,
             result_is_object: false,
@@ -230,6 +233,7 @@ impl Envelope {
     /// Begins a member. The last of two equal members counts.
     pub(super) fn begin(&mut self, member: Member) {
         self.present |= 1 << member as u32;
+        self.begun |= 1 << member as u32;
         let capture = &mut self.captures[member as usize];
         capture.size = 0;
         capture.bytes.clear();
@@ -242,9 +246,12 @@ impl Envelope {
     pub(super) fn clear(&mut self) {
         /// Capacity in bytes above which a buffer is freed between messages.
         const MAX_IDLE_CAPACITY: usize = 16 << 10;
-        for capture in self.captures.iter_mut().filter(|capture| capture.bytes.capacity() > MAX_IDLE_CAPACITY)
-        {
-            capture.bytes = Vec::new();
+        while self.begun != 0 {
+            let bytes = &mut self.captures[self.begun.trailing_zeros() as usize].bytes;
+            if bytes.capacity() > MAX_IDLE_CAPACITY {
+                *bytes = Vec::new();
+            }
+            self.begun &= self.begun - 1;
         }
         self.present = 0;
         self.has_params = false;
