@@ -23,7 +23,7 @@ fn add(sum: &mut Used, used: Used) {
 fn json_lines(home: &Home, arguments: &[&str]) -> Vec<Value> {
     let output = home.spantap(arguments.iter().copied()).output().unwrap();
     let (printed, said) = text(&output);
-    assert!(output.status.success(), "{arguments:?}: {said}");
+    assert!(output.status.success(), "{arguments:?}: {}: {said}", output.status);
     printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

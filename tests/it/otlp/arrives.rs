@@ -274,6 +274,7 @@ fn a_prompt_is_named_on_metrics_only_if_the_server_listed_it() {
     assert_eq!((points.len(), of("p007"), of("_OTHER")), (2, Some(1.0), Some(3.0)), "{points:?}");
 }
 
+#[cfg(unix)]
 #[test]
 fn codes_that_a_server_makes_up_do_not_make_a_series_each() {
     let home = Home::new();
