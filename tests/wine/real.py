@@ -140,8 +140,17 @@ class Work:
         path = f"{windows(node)};C:\\windows\\system32;C:\\windows"
         return modules.parent, {"PATH": path, "PATHEXT": ".COM;.EXE;.BAT;.CMD"}
 
-    def wrapped(self, command: list) -> list:
-        return [SPANTAP, "--log-dir", windows(self.logs), "--server", self.mark, "--", *command]
+    def wrapped(self, command: list, starter: list | None = None) -> list:
+        return [*(starter or [SPANTAP]), "--log-dir", windows(self.logs), "--server", self.mark, "--", *command]
+
+    def npm_command(self) -> list:
+        """Installs the npm package. Returns what the `.cmd` that npm makes of its command starts."""
+        modules = self.folder / "installed/node_modules"
+        for package in ("spantap", "@spantap/win32-x64"):
+            (modules / package / "bin").mkdir(parents=True)
+        (modules / "spantap/bin/spantap").write_bytes((HERE.parent.parent / ".ci/package/npm/spantap.js").read_bytes())
+        (modules / "@spantap/win32-x64/bin/spantap.exe").symlink_to(os.path.abspath(sys.argv[1]))
+        return [NODE, windows(modules / "spantap/bin/spantap")]
 
     def start(self, jobs: list) -> subprocess.Popen:
         (self.folder / "jobs.json").write_text(json.dumps(jobs))
@@ -228,15 +237,16 @@ def same_results(folder: str, name: str) -> None:
     assert seen[0] == seen[1], f"{seen[1]} instead of {seen[0]}"
 
 
-def same_bytes(folder: str, name: str, ending: str) -> None:
+def same_bytes(folder: str, name: str, ending: str, by_npm: bool = False) -> None:
     seen = []
     for is_wrapped in (False, True):
         work = Work(folder)
         command = work.server(name)
+        starter = work.npm_command() if by_npm else None
         lines = HELLO + [call(201 + index, tool, arguments(work, value))
                          for index, (tool, value) in enumerate(CALLS[name])]
-        job = work.job("raw", work.wrapped(command) if is_wrapped else command, lines=lines, ending=ending)
-        [result] = work.run([job])
+        command = work.wrapped(command, starter) if is_wrapped else command
+        [result] = work.run([work.job("raw", command, lines=lines, ending=ending)])
         for stream in ("stdout", "stderr"):
             # The name of the folder has the same length in both.
             result[stream] = base64.b64decode(result[stream]).replace(work.mark.encode(), b"MARK")
@@ -246,6 +256,16 @@ def same_bytes(folder: str, name: str, ending: str) -> None:
     for member in ("stdout", "stderr", "code", "signal"):
         direct, through = seen[0][member], seen[1][member]
         assert direct == through, f"{member}: {through!r} instead of {direct!r}"
+
+
+def same_status(folder: str) -> None:
+    """The status of a server that crashes, through the Node of the npm command."""
+    work = Work(folder)
+    server = [NODE, "-e", "process.exit(0xC0000005 | 0)"]
+    jobs = [work.job("raw", command, lines=[], ending="eof")
+            for command in (server, work.wrapped(server), work.wrapped(server, work.npm_command()))]
+    codes = [result["code"] for result in work.run(jobs)]
+    assert codes == [0xC0000005] * 3, codes
 
 
 def killed_host(folder: str, name: str, with_spantap_only: bool) -> None:
@@ -325,6 +345,10 @@ def main() -> int:
         tests.append((f"bytes and exit code x {name}", lambda folder, name=name: same_bytes(folder, name, "eof")))
     tests.append(("kill x everything", lambda folder: same_bytes(folder, "everything", "kill")))
     tests.append(("killed host x everything", lambda folder: killed_host(folder, "everything", False)))
+    for ending in ("eof", "kill"):
+        tests.append((f"{ending} x everything by npm's command",
+                      lambda folder, ending=ending: same_bytes(folder, "everything", ending, by_npm=True)))
+    tests.append(("status by npm's command", same_status))
     # Without spantap this server stays.
     tests.append(("killed host x a server that ignores it", lambda folder: killed_host(folder, "deaf", True)))
     tests.append(("results x everything by npx", same_results_with_npx))
