@@ -154,13 +154,6 @@ impl WrapArgs {
         options::check(&self.run_options)?;
         let inherited = options::inherited(&self.run_options);
         options::check(&inherited)?;
-        let exe = std::env::current_exe()?;
-        if let Some((launcher, install)) = launcher_of(&exe).filter(|_| !self.selection.project) {
-            note(&format!(
-                "spantap runs from the cache of {launcher}, and entries would name its file there; when {launcher} \
-                 deletes it, their servers do not start. Install spantap first: {install}"
-            ));
-        }
         let action = WrapAction::Wrap { inherited, given: self.run_options, with_self: self.with_self };
         change(out, &self.selection, &self.options, &action)
     }
@@ -322,21 +315,30 @@ fn program(scope: FileScope) -> anyhow::Result<String> {
     // A link on the PATH outlives an upgrade; the file that it points to may not.
     let on_path = std::env::var_os("PATH").and_then(|path| {
         std::env::split_paths(&path)
-            .map(|folder| folder.join("spantap"))
+            .map(|folder| folder.join(format!("spantap{}", std::env::consts::EXE_SUFFIX)))
             .find(|file| file.is_absolute() && file.canonicalize().ok() == exe.canonicalize().ok())
     });
     let path = on_path.unwrap_or(exe);
     path.to_str().map(str::to_owned).ok_or_else(|| anyhow::anyhow!("the path of spantap itself is not UTF-8"))
 }
 
-/// Returns the launcher that keeps `exe` in its cache, and the command that installs spantap permanently.
-fn launcher_of(exe: &Path) -> Option<(&'static str, &'static str)> {
-    let is_in = |folder: &str| exe.iter().any(|part| part == folder);
-    match () {
-        () if is_in("_npx") => Some(("npx", "npm install --global spantap")),
-        () if is_in("archive-v0") => Some(("uvx", "uv tool install spantap")),
-        () => None,
+/// Warns if a launcher started spantap from its cache: the changed entries do not start their servers later.
+fn note_launcher(plans: &[FilePlan]) -> anyhow::Result<()> {
+    let Some((launcher, install)) = programs::launcher_of(&std::env::current_exe()?) else { return Ok(()) };
+    let has_changes = |scope| plans.iter().any(|plan| plan.file.scope == scope && !plan.changes.is_empty());
+    if has_changes(FileScope::User) {
+        note(&format!(
+            "spantap runs from the cache of {launcher}, and entries would name its file there; when {launcher} \
+             deletes it, their servers do not start. Install spantap first: {install}"
+        ));
+    } else if has_changes(FileScope::Project) {
+        note(&format!(
+            "spantap runs from the cache of {launcher}, and entries of a project start the spantap on the PATH, where \
+             this one is only while {launcher} runs it; without another, their servers do not start. Install \
+             spantap first: {install}"
+        ));
     }
+    Ok(())
 }
 
 /// Returns the server's name, followed by the project if one file has the servers of several.
@@ -367,6 +369,9 @@ fn change(
     let mut selection = selection.clone();
     let (mut plans, mut failures) = collect(files, &selection, action)?;
     let has_changes = plans.iter().any(|plan| !plan.changes.is_empty());
+    if matches!(action, WrapAction::Wrap { .. }) {
+        note_launcher(&plans)?;
+    }
     let is_refused = plans.iter().any(|plan| plan.refused);
     let mut writes = has_changes && !options.dry_run && options.yes;
     let asks = has_changes && !options.dry_run && !options.yes && !options.json;

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::hosts::table::{EntryShape, Host};
 use crate::hosts::tree::{Node, NodeLayout, NodeMember, NodeValue};
+use crate::settings::server_name::spantap_at;
 use crate::text::hex;
 
 #[derive(Clone, Debug)]
@@ -40,6 +41,7 @@ pub enum EntryState {
     /// The user put the proxy in front of the server without `wrap`. The server is watched; `wrap` and
     /// `unwrap` do not change the entry.
     ByHand {
+        /// The first word of the entry: the proxy's program, or a launcher such as `npx`.
         program: String,
         /// Arguments of the proxy before `--`.
         options: Vec<String>,
@@ -53,7 +55,7 @@ pub enum EntryState {
 }
 
 impl EntryState {
-    /// Returns the proxy's program, as the entry names it.
+    /// Returns the proxy's program, as the entry names it, or that of its launcher.
     pub(crate) fn program(&self) -> Option<&str> {
         match self {
             EntryState::Wrapped { program, .. } | EntryState::ByHand { program, .. } => Some(program),
@@ -319,23 +321,21 @@ fn is_disabled(entry: &Node) -> bool {
     has("disabled", "true") || has("enabled", "false")
 }
 
-/// Returns the proxy's options if `words` are `spantap [run] [OPTIONS] -- COMMAND`.
-fn by_hand<'a>(words: &'a [&'a str]) -> Option<&'a [&'a str]> {
-    let (program, rest) = words.split_first()?;
-    let name = program.rsplit(['/', '\\']).next()?;
+/// Returns the proxy's options and the server's own command if `words` are `spantap [run] [OPTIONS] -- COMMAND`, alone or
+/// started by a launcher such as `npx -y`.
+fn by_hand<'a>(words: &'a [&'a str]) -> Option<(&'a [&'a str], &'a [&'a str])> {
+    let rest = &words[spantap_at(words)? + 1..];
     let options = rest.strip_prefix(&["run"]).unwrap_or(rest);
     let dashes = options.iter().position(|word| *word == "--")?;
-    let is_proxy = name.trim_end_matches(".exe") == "spantap"
-        && (options.len() < rest.len() || options.first()?.starts_with('-'))
-        && options.len() > dashes + 1;
-    is_proxy.then_some(&options[..dashes])
+    let is_proxy =
+        (options.len() < rest.len() || options.first()?.starts_with('-')) && options.len() > dashes + 1;
+    is_proxy.then_some((&options[..dashes], &options[dashes + 1..]))
 }
 
 /// Returns the server's own command in `words`, without a proxy in front of it.
 pub(crate) fn own_words<'a>(words: &'a [&'a str]) -> &'a [&'a str] {
-    let is_proxied = WrappedCommand::of(words).is_some() || by_hand(words).is_some();
-    let dashes = words.iter().position(|word| *word == "--").filter(|_| is_proxied);
-    dashes.map_or(words, |dashes| &words[dashes + 1..])
+    let by_hand = || by_hand(words).map(|(_, own)| own);
+    WrappedCommand::of(words).map(|wrapped| &words[wrapped.old..]).or_else(by_hand).unwrap_or(words)
 }
 
 /// Returns the same command of an entry, if it can be started without a shell.
@@ -366,7 +366,7 @@ fn state(entry: &Node, shape: EntryShape) -> EntryState {
             options: wrapped.options.iter().map(|word| (*word).to_owned()).collect(),
             edited: wrapped.is_edited(&words),
         },
-        None if let Some(options) = by_hand(&words) => EntryState::ByHand {
+        None if let Some((options, _)) = by_hand(&words) => EntryState::ByHand {
             program: words[0].to_owned(),
             options: options.iter().map(|word| (*word).to_owned()).collect(),
         },

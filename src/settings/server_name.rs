@@ -42,6 +42,44 @@ pub(crate) fn section_name(command: &[OsString]) -> String {
     name_or_default(&command.iter().map(word).collect::<Vec<_>>())
 }
 
+/// Returns the index of the word by which a command line starts spantap: its program, or what launchers such as
+/// `npx -y` start. `None` if it starts another program, or if that is not certain.
+pub(crate) fn spantap_at(words: &[&str]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let word = words.get(at)?.to_ascii_lowercase();
+        // A package with a scope is another one.
+        let name = match word.contains(['/', '\\']) && !word.starts_with('@') {
+            true => stem(&word),
+            false => package_name(&word),
+        };
+        if name == "spantap" && !word.starts_with('@') {
+            return Some(at);
+        }
+        at += 1 + launched_at(Launcher::of(&stem(&word))?, &words[at + 1..])?;
+    }
+}
+
+/// Returns the index of the program that `launcher` starts with these arguments.
+fn launched_at(launcher: &Launcher, arguments: &[&str]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match *arguments.get(at)? {
+            "--" => return Some(at + 1),
+            option if launcher.name == "cmd" && option.starts_with('/') => at += 1,
+            option if launcher.is_shell() && is_script_option(option) => return None,
+            option if option.starts_with('-') => match launcher.option(option) {
+                LauncherOption::Alone => at += 1,
+                LauncherOption::WithValue => at += 2,
+                LauncherOption::Naming | LauncherOption::Unknown => return None,
+            },
+            verb if launcher.is_verb(verb) => at += 1,
+            assignment if launcher.name == "env" && assignment.contains('=') => at += 1,
+            _ => return Some(at),
+        }
+    }
+}
+
 fn name_or_default(words: &[CommandWord]) -> String {
     named(words).unwrap_or_else(|| "server".to_owned())
 }
@@ -238,6 +276,37 @@ fn image_name(image: &CommandWord) -> Option<String> {
 mod tests {
     use super::*;
     use crate::observe::redact::Redactor;
+
+    #[test]
+    fn spantap_is_found_behind_launchers() {
+        for (line, at) in [
+            ("spantap -- cat", Some(0)),
+            ("/opt/bin/spantap -- cat", Some(0)),
+            (r"C:\Tools\Spantap.EXE run -- cat", Some(0)),
+            ("spantap.cmd -- cat", Some(0)),
+            ("npx -y spantap -- npx -y pkg", Some(2)),
+            ("npx spantap@0.1.0 -- cat", Some(1)),
+            ("npx.cmd --yes --package spantap spantap -- cat", Some(4)),
+            ("cmd /d /s /c npx -y spantap -- cat", Some(6)),
+            ("uvx spantap==0.1.0 -- cat", Some(1)),
+            ("/usr/bin/uvx --from spantap spantap run -- cat", Some(3)),
+            ("uv tool run spantap -- cat", Some(3)),
+            ("pnpm dlx spantap -- cat", Some(2)),
+            ("bun x spantap -- cat", Some(2)),
+            ("env A=b spantap -- cat", Some(2)),
+            ("npx -y pkg spantap --", None),
+            ("npx -y @other/spantap -- cat", None),
+            ("npx --future-option spantap -- cat", None),
+            ("npx", None),
+            ("npx -p", None),
+            ("sh -c spantap", None),
+            ("node spantap-server.js", None),
+            ("spantap-other -- cat", None),
+        ] {
+            assert_eq!(spantap_at(&line.split(' ').collect::<Vec<_>>()), at, "{line}");
+        }
+        assert_eq!(spantap_at(&[]), None);
+    }
     use std::collections::BTreeSet;
 
     /// Splits a command line at blanks that are not between single quotes.

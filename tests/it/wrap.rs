@@ -348,9 +348,13 @@ fn a_read_only_file_is_left_alone() {
 #[test]
 fn an_entry_that_somebody_wrote_is_watched_and_stays_theirs() {
     let home = Home::new();
+    let npx = put(&home, &format!("npx{}", std::env::consts::EXE_SUFFIX), "");
+    #[cfg(unix)]
+    fs::set_permissions(&npx, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let text = format!(
         r#"{{"mcpServers": {{"a": {{"command": {SPANTAP:?}, "args": ["--", "cat"]}},
         "b": {{"command": {SPANTAP:?}, "args": ["run", "--server", "b", "--", "cat"]}},
+        "npx": {{"command": {npx:?}, "args": ["-y", "spantap", "--", "npx", "-y", "pkg"]}},
         "c": {{"command": {SPANTAP:?}, "args": ["demo", "--serve"]}}}}}}"#
     );
     let path = put(&home, ".cursor/mcp.json", &text);
@@ -358,16 +362,42 @@ fn an_entry_that_somebody_wrote_is_watched_and_stays_theirs() {
         let rows = json_lines(&printed(home, "status --json"));
         rows.iter().map(|row| row["watched"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(watched(&home), ["yes", "yes", "no"]);
+    assert_eq!(watched(&home), ["yes", "yes", "yes", "no"]);
     let said = printed(&home, "wrap --yes");
     assert!(
-        said.contains("a, b: left alone: spantap is in front of it already, put there by hand"),
+        said.contains("a, b, npx: left alone: spantap is in front of it already, put there by hand"),
         "{said}"
     );
-    assert_eq!(watched(&home), ["yes", "yes", "yes"]);
+    assert_eq!(watched(&home), ["yes", "yes", "yes", "yes"]);
     let said = printed(&home, "unwrap --yes");
-    assert!(said.contains("a, b: left alone: spantap was put there by hand; remove it by hand"), "{said}");
+    assert!(
+        said.contains("a, b, npx: left alone: spantap was put there by hand; remove it by hand"),
+        "{said}"
+    );
     assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn a_spantap_in_a_cache_says_so_before_it_changes_a_file() {
+    let home = Home::new();
+    let cached = put(&home, ".npm/_npx/6a51/spantap.exe", "");
+    fs::remove_file(&cached).unwrap();
+    fs::hard_link(SPANTAP, &cached).or_else(|_| fs::copy(SPANTAP, &cached).map(drop)).unwrap();
+    let notes = |words: &str| {
+        let mut command = home.command(cached.to_str().unwrap());
+        let output = command.args(words.split(' ')).stdin(std::process::Stdio::null()).output().unwrap();
+        text(&output).1
+    };
+    put(&home, ".mcp.json", r#"{"mcpServers": {"shared": {"command": "cat"}}}"#);
+    let said = notes("wrap --project --dry-run");
+    assert!(said.contains("entries of a project start the spantap on the PATH"), "{said}");
+    put(&home, ".cursor/mcp.json", CURSOR);
+    for words in ["wrap --dry-run", "wrap --dry-run --project", "wrap --project --yes"] {
+        let said = notes(words);
+        assert!(said.contains("note: spantap runs from the cache of npx, and entries would name"), "{said}");
+        assert!(said.contains("npm install --global spantap"), "{said}");
+    }
+    assert_eq!(notes("wrap --project --yes"), "", "nothing changes");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::cli::wrap::{ServerSelection, host_files};
 use crate::hosts::entry::{self, EntryState, ServerEntry};
 use crate::hosts::locate::{FileScope, HostFile};
 use crate::present::format::plural;
+use crate::settings::server_name::spantap_at;
 use crate::settings::{ConfigFileError, SettingSources};
 use crate::system::files::home;
 use crate::system::process::find_program;
@@ -93,6 +94,10 @@ fn check_program(
         };
         return findings.fail(format!("{who} is wrapped by `{program}`, which cannot be started"), fix);
     };
+    // A launcher such as `npx` has a version of its own, and which spantap it starts shows only then.
+    if spantap_at(&[program]).is_none() && matches!(server.state, EntryState::ByHand { .. }) {
+        return;
+    }
     let path = path.canonicalize().unwrap_or(path);
     let ours = std::env::current_exe().and_then(|exe| exe.canonicalize());
     if ours.is_ok_and(|ours| ours == path) {
