@@ -122,7 +122,7 @@ fn packages_are_made_only_of_programs_that_fit_and_delete_nothing_else() {
 
     std::fs::write(folder.join("precious"), "").unwrap();
     if cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")) {
-        assert!(refusal(folder, &[ours(glibc)]).contains("has `precious`, which is no package"));
+        assert!(refusal(folder, &[ours(glibc)]).contains("has `precious`, which this does not make"));
         assert!(refusal(folder, &[ours(musl)]).contains("is not static"));
         assert!(refusal(folder, &[ours(glibc), ours(glibc)]).contains("have the same packages"));
     }

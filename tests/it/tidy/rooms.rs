@@ -75,7 +75,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     (
         "hosts",
         "edits hosts' config files without changing anything else in them; resolves how an entry starts its server",
-        &["system", "text"],
+        &["system", "text", "settings::server_name"],
     ),
     (
         "check",
