@@ -18,6 +18,8 @@ use crate::record::timestamp::Timestamp;
 
 /// Bytes read from one file in one round, so that a fast writer cannot delay the other files.
 const ROUND: u64 = 4 << 20;
+/// Rounds after which a part that cannot be read no longer holds back the later parts of its log.
+const MOST_FAILURES: u32 = 10;
 /// Age of a change after which the next change has another time.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -56,6 +58,8 @@ struct FollowedFile {
     partial: Vec<u8>,
     /// True if the line is longer than a record can be, so that the rest of it is skipped.
     is_too_long: bool,
+    /// Number of rounds in a row in which the file could not be read.
+    failures: u32,
 }
 
 impl LogFollower {
@@ -94,12 +98,16 @@ impl LogFollower {
             }
             match followed.read(&file.path) {
                 Ok(added) => {
+                    followed.failures = 0;
                     unfinished = (added.len() as u64 == ROUND).then_some(&file.log);
                     followed.lines(&added, &mut take)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(file.clone()),
                 // Such as too many open files. The next round reads what was added.
-                Err(_) => unfinished = Some(&file.log),
+                Err(_) => {
+                    followed.failures = followed.failures.saturating_add(1);
+                    unfinished = (followed.failures < MOST_FAILURES).then_some(&file.log);
+                }
             }
         }
         for file in gone {
@@ -212,6 +220,31 @@ mod tests {
         std::fs::write(&old, "again\n").unwrap();
         std::fs::remove_file(dir.path().join("new.jsonl")).unwrap();
         assert_eq!(round(), ["again"]);
+    }
+
+    #[test]
+    fn a_part_that_stays_unreadable_holds_later_parts_of_its_log_back_for_a_moment_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = dir.path().join("db-2026-11-25-0123456789ab.jsonl");
+        std::fs::write(&first, "").unwrap();
+        let mut follower = LogFollower::after(&[], TimeWindow::default());
+        let mut lines = 0;
+        let mut round = |follower: &mut LogFollower| {
+            let take = |_: &[u8]| {
+                lines += 1;
+                Ok(())
+            };
+            follower.round(&[dir.path().to_owned()], take).unwrap();
+            lines
+        };
+        round(&mut follower);
+        // A folder opens and cannot be read.
+        std::fs::remove_file(&first).unwrap();
+        std::fs::create_dir(&first).unwrap();
+        std::fs::write(dir.path().join("db-2026-11-25-0123456789ab.1.jsonl"), "later\n").unwrap();
+        assert_eq!(round(&mut follower), 0);
+        let last = (0..MOST_FAILURES).map(|_| round(&mut follower)).last();
+        assert_eq!(last, Some(1));
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub enum NetworkFailure {
 }
 
 impl NetworkFailure {
+    /// Returns why the exchange failed that ended with this error.
     pub fn of(error: &Error) -> NetworkFailure {
         match error {
             Error::Timeout(Timeout::Resolve) => NetworkFailure::LateName,

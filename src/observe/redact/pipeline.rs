@@ -468,9 +468,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::observe::redact::RedactionSettings;
+    use crate::observe::redact::{RedactionSettings, Redactor};
 
     proptest! {
+        #[test]
+        fn a_number_that_is_not_looked_at_is_one_in_which_nothing_is_found(number in "[0-9]{1,13}") {
+            let rules = CompiledRules::new(&RedactionSettings::default()).unwrap();
+            let by_all = Pipeline::new(&rules, None).detect_by_all(Cow::Borrowed(&number)).into_owned();
+            let redacted = Redactor::default().redact(Field::Id, number.as_bytes());
+            prop_assert_eq!(redacted.as_str(), by_all);
+        }
+
         #[test]
         fn the_detectors_that_one_word_passes_find_what_all_find(
             parts in proptest::collection::vec(prop_oneof![

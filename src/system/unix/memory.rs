@@ -88,7 +88,7 @@ unsafe extern "C" fn give_back_object(
     _size: usize,
     _data: *mut libc::c_void,
 ) -> libc::c_int {
-    const PAGE: usize = 4096;
+    let page = rustix::param::page_size();
     // SAFETY: the loader passes a valid object, with a list of this length.
     let (base, parts) = unsafe {
         ((*object).dlpi_addr, std::slice::from_raw_parts((*object).dlpi_phdr, (*object).dlpi_phnum.into()))
@@ -96,7 +96,7 @@ unsafe extern "C" fn give_back_object(
     for part in parts.iter().filter(|part| part.p_type == libc::PT_LOAD && part.p_flags & libc::PF_W == 0) {
         let start = (base + part.p_vaddr) as usize;
         let end = start + part.p_memsz as usize;
-        let first_page = start / PAGE * PAGE;
+        let first_page = start / page * page;
         // SAFETY: this part cannot be written to, so each page of it is as in the file.
         unsafe { libc::madvise(first_page as *mut libc::c_void, end - first_page, libc::MADV_DONTNEED) };
     }
