@@ -88,7 +88,8 @@ unsafe extern "C" fn give_back_object(
     _size: usize,
     _data: *mut libc::c_void,
 ) -> libc::c_int {
-    let page = rustix::param::page_size();
+    // SAFETY: a plain call.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
     // SAFETY: the loader passes a valid object, with a list of this length.
     let (base, parts) = unsafe {
         ((*object).dlpi_addr, std::slice::from_raw_parts((*object).dlpi_phdr, (*object).dlpi_phnum.into()))
