@@ -28,12 +28,7 @@ const MAX_FILES: usize = 7;
 /// Installs the subscriber. Warnings go to standard error; with at least one `-v` also notes, to standard error
 /// and to a file in `folder`. A folder that cannot be used is one warning. A second call has no effect.
 pub(crate) fn install(verbosity: u8, folder: Option<&Path>) {
-    let level = match verbosity {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::INFO,
-        2 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
+    let level = if verbosity == 0 { LevelFilter::WARN } else { LevelFilter::INFO };
     let (file, failed) = match folder.filter(|_| verbosity > 0).map(|folder| (folder, open(folder))) {
         Some((_, Ok(file))) => (Some(Mutex::new(file)), None),
         Some((folder, Err(error))) => (None, Some((folder, error))),
@@ -114,9 +109,7 @@ fn word(level: Level) -> &'static str {
     match level {
         Level::ERROR => "error",
         Level::WARN => "warning",
-        Level::INFO => "note",
-        Level::DEBUG => "debug",
-        Level::TRACE => "trace",
+        _ => "note",
     }
 }
 
