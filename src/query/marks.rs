@@ -22,7 +22,7 @@ impl<'a> Marks<'a> {
     }
 
     /// Returns the place of the next mark; `None` at the end of the line.
-    #[inline]
+    #[inline(never)]
     pub(super) fn next(&mut self) -> Option<usize> {
         while self.bits == 0 {
             if !self.read(self.block + BLOCK) {
@@ -32,6 +32,19 @@ impl<'a> Marks<'a> {
         let place = self.block + self.bits.trailing_zeros() as usize;
         self.bits &= self.bits - 1;
         Some(place)
+    }
+
+    /// Returns the places of the next two marks; `None` at the end of the line.
+    #[inline(always)]
+    pub(super) fn next_two(&mut self) -> Option<(usize, usize)> {
+        let others = self.bits & self.bits.wrapping_sub(1);
+        if others == 0 {
+            return Some((self.next()?, self.next()?));
+        }
+        let places =
+            (self.block + self.bits.trailing_zeros() as usize, self.block + others.trailing_zeros() as usize);
+        self.bits = others & (others - 1);
+        Some(places)
     }
 
     /// Returns true if a byte up to the last mark that was returned is a control character, or one of the few behind it.
@@ -67,6 +80,10 @@ mod tests {
             let expected: Vec<usize> = memchr::memchr2_iter(b'"', b'\\', line).collect();
             let mut marks = Marks::of(line);
             let found: Vec<usize> = std::iter::from_fn(|| marks.next()).collect();
+            let mut pairs = Marks::of(line);
+            let two_by_two: Vec<(usize, usize)> = std::iter::from_fn(|| pairs.next_two()).collect();
+            let expected_pairs: Vec<(usize, usize)> = expected.chunks_exact(2).map(|two| (two[0], two[1])).collect();
+            prop_assert_eq!(two_by_two, expected_pairs);
             prop_assert_eq!(found, expected);
             prop_assert_eq!(marks.has_control(), line.contains(&1));
             prop_assert_eq!(marks.next(), None);

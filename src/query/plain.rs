@@ -85,7 +85,7 @@ pub(super) fn read<'a, T: PlainRecord<'a>>(line: &'a [u8], record: &mut T) -> Op
     let mut reader = PlainReader { text: std::str::from_utf8(line).ok()?, at: 1, marks: Marks::of(line) };
     let mut seen = 0;
     loop {
-        let Cow::Borrowed(name) = reader.string().ok()? else { return None };
+        let name = reader.name()?;
         if !reader.pass(b':') {
             return None;
         }
@@ -156,20 +156,35 @@ impl<'a> PlainReader<'a> {
     }
 
     /// Reads a string, borrowed unless it has escapes.
-    #[inline]
     pub(super) fn string(&mut self) -> Result<Cow<'a, str>, NotPlain> {
-        if self.byte(self.at) != b'"' {
-            return Err(NotPlain);
+        let mark = self.second_mark().ok_or(NotPlain)?;
+        match self.text_to(mark) {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.escaped(mark).map(Cow::Owned),
         }
-        // The first mark is this quote.
-        let _ = self.marks.next();
-        let end = self.marks.next().ok_or(NotPlain)?;
-        if self.byte(end) != b'"' {
-            return self.escaped(end).map(Cow::Owned);
-        }
-        let start = self.at + 1;
+    }
+
+    /// Reads a string without escapes; `None` if the next value is anything else.
+    #[inline(always)]
+    fn name(&mut self) -> Option<&'a str> {
+        let mark = self.second_mark()?;
+        self.text_to(mark)
+    }
+
+    /// Returns the place of the last quote of the string that is next, or of its first backslash.
+    #[inline(always)]
+    fn second_mark(&mut self) -> Option<usize> {
+        // The first mark is its first quote.
+        let (_, second) = if self.byte(self.at) == b'"' { self.marks.next_two()? } else { return None };
+        Some(second)
+    }
+
+    /// Moves behind the string that ends at `end`, if that is a quote.
+    #[inline(always)]
+    fn text_to(&mut self, end: usize) -> Option<&'a str> {
+        let text = if self.byte(end) == b'"' { self.text.get(self.at + 1..end)? } else { return None };
         self.at = end + 1;
-        Ok(Cow::Borrowed(&self.text[start..end]))
+        Some(text)
     }
 
     /// Reads a string, of which the next byte is the first quote and `mark` is the place of the first backslash.
