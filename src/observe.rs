@@ -98,9 +98,21 @@ pub struct Denials {
 impl Denials {
     /// Returns the codes and words that servers and hosts are known to use.
     pub fn standard() -> Denials {
-        let words =
-            ["denied", "forbidden", "unauthorized", "unauthorised", "not authorized", "rejected by user"];
-        Denials { codes: vec![-1, 401, 403], words: words.map(str::to_owned).to_vec() }
+        let words = [
+            "denied",
+            "forbidden",
+            "unauthorized",
+            "unauthorised",
+            "not authorized",
+            "rejected by user",
+            "rejected by the user",
+            "declined by user",
+            "declined by the user",
+            "user rejected",
+            "user declined",
+            "blocked by policy",
+        ];
+        Denials { codes: vec![401, 403], words: words.map(str::to_owned).to_vec() }
     }
 }
 

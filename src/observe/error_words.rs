@@ -179,6 +179,13 @@ struct MessageWord {
     is_report: bool,
 }
 
+impl MessageWord {
+    /// Returns the first part.
+    fn text(&self) -> &str {
+        self.parts.first().map_or("", String::as_str)
+    }
+}
+
 fn line_refuses(line: &str, phrases: &[String]) -> bool {
     let words = words(line);
     let end = words.iter().position(|word| word.is_report).unwrap_or(words.len());
@@ -189,7 +196,12 @@ fn line_refuses(line: &str, phrases: &[String]) -> bool {
         let (before, rest) = (&words[start..at], &words[at..at + length]);
         let phrase = phrases.iter().find_map(|phrase| phrase_length(rest, phrase));
         phrase.is_some_and(|length| match rest[0].parts.len() {
-            1 => is_point(before, rest.get(length)),
+            1 => {
+                let names_refuser = |word: &MessageWord| REFUSERS.contains(&word.text());
+                // "the user denied" or, as a phrase, "user rejected".
+                let has_refuser = names_refuser(&rest[0]) || before.last().is_some_and(names_refuser);
+                is_point(before, has_refuser, rest.get(length))
+            }
             // A code such as PERMISSION_DENIED is the point by itself.
             _ => true,
         })
@@ -217,9 +229,9 @@ fn phrase_length(words: &[MessageWord], phrase: &str) -> Option<usize> {
     is_phrase.then_some(phrase.len())
 }
 
-/// Returns true if a clause with these words around a refusal states it.
-fn is_point(before: &[MessageWord], after: Option<&MessageWord>) -> bool {
-    let texts: Vec<&str> = before.iter().map(|word| word.parts.first().map_or("", String::as_str)).collect();
+/// Returns true if a clause with these words around a refusal states it. `has_refuser` is true if it names who refuses.
+fn is_point(before: &[MessageWord], has_refuser: bool, after: Option<&MessageWord>) -> bool {
+    let texts: Vec<&str> = before.iter().map(MessageWord::text).collect();
     let last = texts.last().copied().unwrap_or_default();
     let is_count = |(at, text): (usize, &&str)| {
         let is_code = matches!(*text, "401" | "403") || at > 0 && CODES.contains(&texts[at - 1]);
@@ -228,10 +240,8 @@ fn is_point(before: &[MessageWord], after: Option<&MessageWord>) -> bool {
     if before.len() > MAX_BEFORE || NAMING.contains(&last) || texts.iter().enumerate().any(is_count) {
         return false;
     }
-    after.is_none_or(|after| {
-        let text = after.parts.first().map_or("", String::as_str);
-        AFTER.contains(&text) || (REFUSERS.contains(&last) && OBJECTS.contains(&text))
-    })
+    after
+        .is_none_or(|after| AFTER.contains(&after.text()) || (has_refuser && OBJECTS.contains(&after.text())))
 }
 
 fn words(line: &str) -> Vec<MessageWord> {
@@ -314,6 +324,12 @@ mod tests {
             "User arn:aws:iam::1:user/x is not authorized to perform s3:Get",
             "Tool call rejected by user",
             "The user denied the request",
+            "User rejected the request",
+            "MCP error -32000: user rejected request",
+            "Tool use was rejected by the user",
+            "User declined",
+            "the call was declined by the user",
+            "blocked by policy",
             "the call was denied by policy",
             "Unauthorized access",
             "Unauthorised",
@@ -348,6 +364,8 @@ mod tests {
             "forbidden words found in the text",
             "denied_users is empty",
             "the list of denied hosts is empty",
+            "the server rejected the request",
+            "the user rejected 3 of 4 rows",
             "syntax error near isForbidden()",
             "the file is not forbidden",
             "src/unauthorized.rs: 3 errors",

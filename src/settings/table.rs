@@ -326,12 +326,12 @@ settings! {
         help: "Tokens of a result from which on the host cuts it; 0 for no limit",
     }
     denied_codes: Vec<i64> = crate::observe::Denials::standard().codes, {
-        name: "denied.codes", kind: kind::CODES, default: "-1, 401, 403",
+        name: "denied.codes", kind: kind::CODES, default: "401, 403",
         help: "JSON-RPC error codes that mean a refusal",
     }
     /// In lower case.
     denied_words: Vec<String> = crate::observe::Denials::standard().words, {
-        name: "denied.words", kind: kind::WORDS, default: "denied, forbidden, unauthorized, unauthorised, not authorized, rejected by user",
+        name: "denied.words", kind: kind::WORDS, default: "denied, forbidden, unauthorized, unauthorised, not authorized, rejected by user, rejected by the user, declined by user, declined by the user, user rejected, user declined, blocked by policy",
         help: "Words in an error message that mean a refusal",
     }
     usd_per_million_tokens: f64 => Option<f64> = None, {

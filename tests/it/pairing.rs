@@ -12,6 +12,7 @@ use crate::model;
 use crate::replay::{CLIENT, Player, SERVER, check_books, is_operation, settings};
 use crate::support::validate_line;
 
+mod refusals;
 mod repeats_and_tasks;
 
 fn line(message: Value) -> String {
@@ -165,19 +166,6 @@ fn turns_that_are_mixed_count_once_each_and_greetings_not() {
         player.send(SERVER, result(id));
     }
     assert_eq!(player.end().last().unwrap()["totals"]["turns"], 2);
-}
-
-#[test]
-fn a_failure_of_the_host_is_no_error_of_the_server() {
-    let mut player = Player::new();
-    for (id, error) in
-        [("a", json!({"code": -32601, "message": "no"})), ("b", json!({"code": -1, "message": "no"}))]
-    {
-        player.send(SERVER, line(json!({"id": id, "method": "sampling/createMessage"})));
-        player.send(CLIENT, line(json!({"id": id, "error": error})));
-    }
-    let totals = &player.end().last().unwrap()["totals"].clone();
-    assert_eq!((&totals["errors"], &totals["denied"]), (&json!(0), &json!(0)));
 }
 
 /// Plays a call with questions to a person, and returns its record.

@@ -435,7 +435,7 @@ impl Model {
             Answer::Error(-1) if method == "sampling/createMessage" => {
                 ("denied", Some("declined".to_owned()), Some(-1))
             }
-            Answer::Error(code @ (-1 | 403)) => ("denied", Some(code.to_string()), Some(code)),
+            Answer::Error(code @ 403) => ("denied", Some(code.to_string()), Some(code)),
             Answer::Error(code) => ("error", Some(code.to_string()), Some(code)),
             Answer::ErrorDenied => ("denied", Some("-32001".to_owned()), Some(-32001)),
             Answer::ErrorOnly | Answer::Both | Answer::Scalar => ("error", Some(no_code), None),
