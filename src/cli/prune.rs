@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::cli::{Out, done, help, hint, log_folder};
-use crate::export::log::retention::{self, Deletion, LogFile};
+use crate::export::log::retention::{self, Deletion, SessionLog};
 use crate::present::{Printable, format};
 
 #[derive(Debug, Args)]
@@ -37,30 +37,35 @@ impl PruneArgs {
         };
         let (mut deleted, mut size, mut in_use, mut failed, mut printed) = (0, 0, 0, None, Ok(()));
         let limit = SystemTime::now().checked_sub(self.older_than);
-        let is_old = |log: &&LogFile| limit.is_some_and(|limit| log.written < limit);
+        let is_old = |log: &&SessionLog| limit.is_some_and(|limit| log.written < limit);
         // Every old log is deleted, even if the reader of the output is gone.
         for log in logs.iter().filter(is_old) {
             let outcome = match self.dry_run {
-                true => retention::is_in_use(&log.path)
-                    .map(|in_use| if in_use { Deletion::InUse } else { Deletion::Deleted }),
-                false => retention::delete(&log.path),
+                true => {
+                    log.is_in_use().map(|in_use| if in_use { Deletion::InUse } else { Deletion::Deleted })
+                }
+                false => log.delete(),
             };
             match outcome {
                 Ok(Deletion::Deleted) => {
-                    deleted += 1;
-                    size += log.size;
-                    printed = printed.and(writeln!(out, "{}", Printable::new(&log.path.to_string_lossy())));
+                    deleted += log.files.len();
+                    size += log.size();
+                    for file in &log.files {
+                        let path = file.path.to_string_lossy();
+                        printed = printed.and(writeln!(out, "{}", Printable::new(&path)));
+                    }
                 }
-                Ok(Deletion::InUse) => in_use += 1,
+                Ok(Deletion::InUse) => in_use += log.files.len(),
                 Err(error) => {
-                    let what = format!("failed to delete `{}`", log.path.display());
+                    let first = log.files.first().map(|file| file.path.display().to_string());
+                    let what = format!("failed to delete `{}`", first.unwrap_or_default());
                     failed.get_or_insert(anyhow::Error::from(error).context(what));
                 }
             }
         }
         let verb = if self.dry_run { "would delete" } else { "deleted" };
-        let files = format::plural(deleted, "file");
-        let kept = logs.len() as u64 - deleted;
+        let files = format::plural(deleted as u64, "file");
+        let kept = logs.iter().map(|log| log.files.len()).sum::<usize>() - deleted;
         let busy = if in_use > 0 { format!(", {in_use} of them old but in use") } else { String::new() };
         let printed =
             printed.and(writeln!(out, "{verb} {files}, {}; kept {kept}{busy}", format::bytes(size)));

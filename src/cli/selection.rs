@@ -15,10 +15,10 @@ use jiff::tz::TimeZone;
 
 use crate::cli::{exit_with, help, hint};
 use crate::export::bodies;
+use crate::present::Printable;
 use crate::present::commands::{CommandEscape, without_commands};
 use crate::present::table::Terminal;
 use crate::present::trace_link::TraceLink;
-use crate::present::{Printable, format};
 use crate::query::agents::join::{AgentJoins, WithAgents};
 use crate::query::files::{LogSource, TimeWindow};
 use crate::query::nested::{inner_connections, mcp_connections};
@@ -34,6 +34,9 @@ use crate::text::glob::Glob;
 
 mod hints;
 mod live;
+mod problems;
+
+pub(super) use problems::NEWER;
 
 /// The flags that select records.
 #[derive(Clone, Debug, Default, Args)]
@@ -414,50 +417,7 @@ impl Reading {
             note(text);
         }
     }
-
-    pub(super) fn print_problems(&self, findings: &ScanFindings) {
-        self.problems(findings).iter().for_each(|text| self.note(text));
-    }
-
-    /// Returns what could not be read, one line each.
-    pub(super) fn problems(&self, findings: &ScanFindings) -> Vec<Printable> {
-        let files = |names: &[String]| {
-            let more = if names.len() > 3 { format!(" and {} more", names.len() - 3) } else { String::new() };
-            format!("{}{more}", names[..names.len().min(3)].join(", "))
-        };
-        let mut problems = Vec::new();
-        let inner = self.select.inner.len() as u64;
-        if inner > 0 {
-            problems.push(format!(
-                "{} left out, because each call is in the log of an outer spantap too; \
-                 `spantap sessions --connections` lists all",
-                format::plural(inner, "connection")
-            ));
-        }
-        if !findings.foreign.is_empty() {
-            problems.push(format!("not a session log of spantap: {}", files(&findings.foreign)));
-        }
-        if !findings.newer.is_empty() {
-            problems.push(format!("{NEWER}: {}", files(&findings.newer)));
-        }
-        if findings.duplicates > 0 {
-            let records = format::plural(findings.duplicates, "record");
-            problems
-                .push(format!("{records} left out, because the same record is in another file or place too"));
-        }
-        for (name, lines) in &findings.unreadable {
-            problems.push(format!("{} of {name} could not be read", format::plural(*lines, "line")));
-        }
-        for (name, error) in &findings.failed {
-            problems.push(format!("{name} could not be read: {error}"));
-        }
-        problems.into_iter().map(Printable::from).collect()
-    }
 }
-
-/// Begins the note about logs of a newer version.
-pub(super) const NEWER: &str =
-    "written by a newer spantap, whose events and fields that this version does not know are left out";
 
 fn unreadable_folder(dir: &Path, error: io::Error) -> anyhow::Error {
     hint(

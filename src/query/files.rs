@@ -1,12 +1,12 @@
 //! Finds the files that can hold the answer, and opens them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use crate::record::file_name::{SessionFileName, unpacked};
+use crate::record::file_name::{SessionFileName, stem_and_part, unpacked};
 use crate::record::timestamp::Timestamp;
 use crate::text::zstd::ZstdFrames;
 
@@ -122,6 +122,28 @@ impl LogSource {
         sources.into_iter().filter(|source| is_first(source)).collect()
     }
 
+    /// Returns the names of logs of which parts are missing among `sources`, with the number of these parts. If older
+    /// files were left out, `has_oldest` is false, and the first parts are not missing.
+    pub(crate) fn missing_parts<'a>(
+        sources: impl Iterator<Item = &'a LogSource>,
+        has_oldest: bool,
+    ) -> BTreeMap<String, u64> {
+        let mut parts: BTreeMap<PathBuf, BTreeSet<u64>> = BTreeMap::new();
+        for path in sources.filter_map(LogSource::path) {
+            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            if SessionFileName::parse(unpacked(&name)).is_some() {
+                let (log, part) = stem_and_part(&name);
+                parts.entry(path.with_file_name(log)).or_default().insert(part);
+            }
+        }
+        let missing = |(log, parts): (PathBuf, BTreeSet<u64>)| {
+            let first = if has_oldest { 0 } else { *parts.first()? };
+            let missing = (parts.last()? - first + 1).saturating_sub(parts.len() as u64);
+            (missing > 0).then(|| (format!("{}.jsonl", log.display()), missing))
+        };
+        parts.into_iter().filter_map(missing).collect()
+    }
+
     /// Returns the first 128 bytes, `None` if there are fewer.
     fn beginning(&self) -> Option<Vec<u8>> {
         let mut beginning = vec![0; 128];
@@ -206,5 +228,29 @@ mod tests {
             ["a-2026-11-23-0123456789ab.jsonl", "unusual.jsonl"]
         );
         assert!(names(Some("2999-01-01T00:00:00Z"), None).is_empty(), "all were last written before");
+    }
+
+    #[test]
+    fn a_part_that_is_not_there_is_missing_unless_it_may_be_older() {
+        let source = |name: &str| LogSource::File {
+            path: Path::new("logs").join(name),
+            compression: Compression::Plain,
+            size: 0,
+        };
+        let names = ["a-2026-11-25-0123456789ab", "b-2026-11-25-0123456789ab"];
+        let [a, b] = names;
+        let sources = [
+            source(&format!("{a}.1.jsonl.gz")),
+            source(&format!("{a}.4.jsonl")),
+            source(&format!("{a}.4.jsonl.gz")),
+            source(&format!("{b}.jsonl")),
+            source(&format!("{b}.1.jsonl")),
+            source("notes.7.jsonl"),
+            LogSource::Stdin,
+        ];
+        let name = Path::new("logs").join(format!("{a}.jsonl")).display().to_string();
+        let missing = |has_oldest| LogSource::missing_parts(sources.iter(), has_oldest);
+        assert_eq!(missing(true), BTreeMap::from([(name.clone(), 3)]));
+        assert_eq!(missing(false), BTreeMap::from([(name, 2)]));
     }
 }

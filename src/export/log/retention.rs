@@ -2,37 +2,48 @@
 //!
 //! Never deletes a file that a live process writes to, or a file without the name of a session log.
 
+use std::collections::BTreeMap;
 use std::fs::TryLockError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::record::file_name::{SessionFileName, unpacked};
+use crate::record::file_name::{SessionFileName, stem_and_part, unpacked};
 use crate::record::timestamp::Timestamp;
 use crate::system::access;
 
-/// The file of a session log or of one of its parts, packed or not.
+/// A session log with all its parts, packed or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionLog {
+    /// The first part first.
+    pub(crate) files: Vec<LogFile>,
+    /// When any of the files was last written to.
+    pub(crate) written: SystemTime,
+}
+
+/// A file of a session log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogFile {
     pub(crate) path: PathBuf,
     pub(crate) size: u64,
-    pub(crate) written: SystemTime,
 }
 
-/// The result of an attempt to delete a file.
+/// The result of an attempt to delete a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deletion {
     Deleted,
-    /// A live process writes to the file.
+    /// A live process writes to a file of the log.
     InUse,
 }
 
 /// Returns the session logs of `folder`, the one with the oldest last write first.
-pub(crate) fn session_logs(folder: &Path) -> io::Result<Vec<LogFile>> {
-    let mut logs = Vec::new();
+pub(crate) fn session_logs(folder: &Path) -> io::Result<Vec<SessionLog>> {
+    let mut logs: BTreeMap<String, BTreeMap<(u64, PathBuf), (u64, SystemTime)>> = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if SessionFileName::parse(unpacked(&entry.file_name().to_string_lossy())).is_none() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if SessionFileName::parse(unpacked(&name)).is_none() {
             continue;
         }
         // `DirEntry::metadata` does not follow symbolic links; a link is not a session log.
@@ -40,28 +51,56 @@ pub(crate) fn session_logs(folder: &Path) -> io::Result<Vec<LogFile>> {
         if let Ok(written) = metadata.modified()
             && metadata.is_file()
         {
-            logs.push(LogFile { path: entry.path(), size: metadata.len(), written });
+            let (log, part) = stem_and_part(&name);
+            logs.entry(log.to_owned()).or_default().insert((part, entry.path()), (metadata.len(), written));
         }
     }
-    logs.sort_by(|a, b| (a.written, &a.path).cmp(&(b.written, &b.path)));
+    let log = |files: BTreeMap<(u64, PathBuf), (u64, SystemTime)>| {
+        let written = files.values().map(|(_, written)| *written).max()?;
+        let file = |((_, path), (size, _))| LogFile { path, size };
+        Some(SessionLog { files: files.into_iter().map(file).collect(), written })
+    };
+    let mut logs: Vec<SessionLog> = logs.into_values().filter_map(log).collect();
+    logs.sort_by_key(|log| log.written);
     Ok(logs)
 }
 
-/// Deletes `log` unless a live process writes to it. A file that does not exist counts as deleted.
-pub(crate) fn delete(log: &Path) -> io::Result<Deletion> {
-    match is_in_use(log) {
-        Ok(true) => Ok(Deletion::InUse),
-        Ok(false) => std::fs::remove_file(log).map(|()| Deletion::Deleted),
-        Err(error) => Err(error),
+impl SessionLog {
+    /// Returns the bytes of all files.
+    pub(crate) fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
     }
-    .or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(Deletion::Deleted),
-        _ => Err(error),
-    })
+
+    /// Returns true if a live process writes to one of the files. A file that does not exist is not in use.
+    pub(crate) fn is_in_use(&self) -> io::Result<bool> {
+        for file in &self.files {
+            match is_in_use(&file.path) {
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Deletes all files unless a live process writes to one of them: a log without some of its parts says nothing
+    /// about what they recorded. A file that does not exist counts as deleted.
+    pub(crate) fn delete(&self) -> io::Result<Deletion> {
+        if self.is_in_use()? {
+            return Ok(Deletion::InUse);
+        }
+        for file in &self.files {
+            match std::fs::remove_file(&file.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(Deletion::Deleted)
+    }
 }
 
 /// Returns true if a live process holds the lock that a writer has on its log.
-pub(crate) fn is_in_use(log: &Path) -> io::Result<bool> {
+fn is_in_use(log: &Path) -> io::Result<bool> {
     let file = access::reading_options(false).open(log)?;
     // On a file system without locks the age alone decides.
     Ok(matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
@@ -74,13 +113,13 @@ pub(crate) fn limit_total_size(folder: &Path, max_total: u64, now: SystemTime) -
     let day = |time| Timestamp::from(time).date();
     let today = day(now);
     let logs = session_logs(folder)?;
-    let mut total: u64 = logs.iter().map(|log| log.size).sum();
+    let mut total: u64 = logs.iter().map(SessionLog::size).sum();
     for log in logs.iter().take_while(|log| day(log.written) < today) {
         if total <= max_total {
             break;
         }
-        if matches!(delete(&log.path), Ok(Deletion::Deleted)) {
-            total -= log.size;
+        if matches!(log.delete(), Ok(Deletion::Deleted)) {
+            total -= log.size();
         }
     }
     Ok(())
@@ -124,12 +163,40 @@ mod tests {
         let log = log(folder.path(), 1, 100, DAY * 9);
         let holder = File::open(&log).unwrap();
         holder.lock_shared().unwrap();
-        assert_eq!(delete(&log).unwrap(), Deletion::InUse);
+        let [found] = session_logs(folder.path()).unwrap().try_into().unwrap();
+        assert_eq!(found.delete().unwrap(), Deletion::InUse);
         limit_total_size(folder.path(), 0, SystemTime::now()).unwrap();
         assert!(log.exists());
         drop(holder);
-        assert_eq!(delete(&log).unwrap(), Deletion::Deleted);
-        assert_eq!(delete(&log).unwrap(), Deletion::Deleted, "gone already");
+        assert_eq!(found.delete().unwrap(), Deletion::Deleted);
+        assert_eq!(found.delete().unwrap(), Deletion::Deleted, "gone already");
+    }
+
+    #[test]
+    fn the_parts_of_a_log_stay_or_go_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = log(folder.path(), 1, 100, DAY * 9);
+        let other = log(folder.path(), 2, 100, DAY * 5);
+        let second = first.with_extension("1.jsonl");
+        std::fs::rename(log(folder.path(), 3, 100, DAY * 2), &second).unwrap();
+        let logs = session_logs(folder.path()).unwrap();
+        let files = |log: &SessionLog| log.files.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            logs.iter().map(files).collect::<Vec<_>>(),
+            [vec![other.clone()], vec![first.clone(), second.clone()]]
+        );
+
+        limit_total_size(folder.path(), 250, SystemTime::now()).unwrap();
+        assert_eq!([&first, &second, &other].map(|log| log.exists()), [true, true, false]);
+
+        // The writer locks the last part only.
+        let holder = File::open(&second).unwrap();
+        holder.lock_shared().unwrap();
+        limit_total_size(folder.path(), 0, SystemTime::now()).unwrap();
+        assert!(first.exists() && second.exists());
+        drop(holder);
+        limit_total_size(folder.path(), 150, SystemTime::now()).unwrap();
+        assert!(!first.exists() && !second.exists());
     }
 
     #[test]
