@@ -51,10 +51,10 @@ impl Reading {
         let missing = self.missing_parts();
         if let Some(first) = missing.keys().next() {
             let parts = missing.values().sum::<u64>();
-            let (parts, are) = (format::plural(parts, "part"), if parts == 1 { "is" } else { "are" });
-            let logs = format::plural(missing.len() as u64, "log");
+            let (are, their) = if parts == 1 { ("is", "its") } else { ("are", "their") };
+            let (parts, logs) = (format::plural(parts, "part"), format::plural(missing.len() as u64, "log"));
             problems
-                .push(format!("{parts} of {logs} {are} missing, and their records do not count: {first}"));
+                .push(format!("{parts} of {logs} {are} missing, and {their} records do not count: {first}"));
         }
         for (name, lines) in &findings.unreadable {
             problems.push(format!("{} of {name} could not be read", format::plural(*lines, "line")));
