@@ -131,6 +131,8 @@ pub struct ServerEnd {
     pub reason: EndReason,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
+    /// spantap killed the server, because it did not end when its host was gone.
+    pub orphan_killed: bool,
     /// Number of times that the observer thread caught up with full rings.
     pub catch_ups: u64,
     /// Panics of the observer that the observer thread caught.

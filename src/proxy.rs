@@ -196,6 +196,7 @@ fn fail(command: &[OsString], error: &SpawnError, options: ProxyOptions) -> ! {
         reason: EndReason::SpawnFailed,
         exit_code: Some(error.exit_status()),
         signal: None,
+        orphan_killed: false,
         catch_ups: 0,
         observer_panics: 0,
     };
@@ -243,7 +244,8 @@ fn server_end(exit: ServerExit) -> ServerEnd {
     // Some hosts send these signals to the server itself, and not to spantap.
     let politely = signal.is_some_and(signals::is_polite_end);
     let reason = if exit.asked || politely { EndReason::ServerExited } else { EndReason::ServerDied };
-    ServerEnd { at: exit.at, reason, exit_code, signal, catch_ups: 0, observer_panics: 0 }
+    let ServerExit { at, orphan_killed, .. } = exit;
+    ServerEnd { at, reason, exit_code, signal, orphan_killed, catch_ups: 0, observer_panics: 0 }
 }
 
 /// The state that the main thread, the background loop and the catch-up loop share.

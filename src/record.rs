@@ -255,6 +255,8 @@ record! {
             pub exit_code: Option<i32>,
             /// Number of the signal that ended the server.
             pub signal: Option<i32>,
+            /// True if spantap killed the server, because it did not end when its host was gone.
+            pub orphan_killed: Option<bool>,
             /// Sums over the connection. Each round of a continued call counts as one request.
             pub totals: Option<Totals>,
             /// Number of records that did not reach a sink, by sink and reason (`log:queue_full`).

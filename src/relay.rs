@@ -234,7 +234,7 @@ impl Relay {
                 let asked = ended_by_signal || self.input_ended_first();
                 let at = now();
                 let hurried = self.drain(if ended_by_signal { &LEFTOVERS_WHEN_ASKED } else { &LEFTOVERS });
-                return ServerExit { status, asked, hurried, at };
+                return ServerExit { status, asked, hurried, at, orphan_killed: orphan.is_killed };
             }
             if requests.to_stop && process::has_stopped(self.pid) {
                 requests.to_stop = false;
@@ -429,6 +429,8 @@ pub struct ServerExit {
     pub asked: bool,
     /// A signal asked spantap to leave after that.
     pub hurried: bool,
+    /// spantap killed the server, because it did not end when its host was gone.
+    pub orphan_killed: bool,
     pub at: Moment,
 }
 

@@ -16,6 +16,7 @@ pub mod mutex;
 pub mod network;
 mod owner;
 pub mod server;
+pub(crate) mod signal_name;
 #[cfg(not(all(unix, any(target_arch = "aarch64", target_arch = "x86_64"))))]
 pub mod stack;
 pub mod thread;

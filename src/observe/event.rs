@@ -541,6 +541,8 @@ pub struct SessionEnded {
     pub reason: EndReason,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
+    /// spantap killed the server, because it did not end when its host was gone.
+    pub orphan_killed: bool,
     pub totals: Totals,
     /// Why the server could not be started.
     pub start_error: Option<Redacted>,

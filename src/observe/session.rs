@@ -374,6 +374,7 @@ impl Session {
             reason: end.reason,
             exit_code: end.exit_code,
             signal: end.signal,
+            orphan_killed: end.orphan_killed,
             totals: self.totals.clone(),
             start_error: self.start_error(end.exit_code),
             stderr_tail,

@@ -69,6 +69,7 @@ plain::record! {
         pub(crate) place: EntryText<'a>,
         pub(crate) exit_code: Option<i32>,
         pub(crate) signal: Option<i32>,
+        pub(crate) orphan_killed: Option<bool>,
         pub(crate) open_ms: Option<f64>,
         pub(crate) count: Option<u64>,
         pub(crate) no_progress: Option<bool>,

@@ -8,6 +8,7 @@ use crate::record::EventName;
 use crate::record::live::LiveState;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::EndReason;
+use crate::system::signal_name::signal_name;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
@@ -54,7 +55,7 @@ impl EventRow {
             session_id: names.share(&entry.session_id),
             severity: severity(entry).unwrap_or(Severity::Info),
             text,
-            stderr: stderr.map(ToString::to_string).collect(),
+            stderr: stderr.map(|line| line.replace('\t', "    ")).collect(),
             started: entry.started(),
             open_ms: entry.open_ms,
         }
@@ -107,7 +108,9 @@ fn severity(entry: &LogEntry<'_>) -> Option<Severity> {
         EventName::SessionEnded if &*entry.reason != EndReason::ServerExited.as_str() => {
             Some(Severity::Failure)
         }
-        EventName::SessionEnded if failed_to_end(entry) => Some(Severity::Warning),
+        EventName::SessionEnded if failed_to_end(entry) || was_killed_as_orphan(entry) => {
+            Some(Severity::Warning)
+        }
         _ => None,
     }
 }
@@ -124,6 +127,11 @@ fn failed_to_end(entry: &LogEntry<'_>) -> bool {
     }
 }
 
+/// Returns true if spantap killed the server, because it did not end when its host was gone.
+fn was_killed_as_orphan(entry: &LogEntry<'_>) -> bool {
+    entry.orphan_killed == Some(true)
+}
+
 /// Returns why a server did not start: by its message, or by the status of older records.
 fn not_started(entry: &LogEntry<'_>) -> String {
     match (&*entry.error_message, entry.exit_code) {
@@ -132,26 +140,6 @@ fn not_started(entry: &LogEntry<'_>) -> String {
         ("", _) => "did not start".to_owned(),
         (message, _) => format!("did not start: {message}"),
     }
-}
-
-/// Returns `SIGSEGV (signal 11)`; a signal whose number differs between systems has its number only.
-fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        _ => return format!("signal {signal}"),
-    };
-    format!("{name} (signal {signal})")
 }
 
 /// Returns the words for the error type of a call. `server_exited` is also the reason of an ordinary end.
@@ -180,9 +168,12 @@ pub(crate) fn last_words<'e>(entry: &'e LogEntry<'_>) -> Option<&'e str> {
     lines().rfind(names_an_error).or_else(|| lines().next_back())
 }
 
-/// Returns how a server ended that was not asked to end; `None` for an ordinary end.
+/// Returns how a server ended that was not asked to end, or that did not end when it was; `None` for an ordinary end.
 pub(crate) fn unexpected_end(entry: &LogEntry<'_>) -> Option<String> {
     match (entry.signal, entry.exit_code, EndReason::from_word(&entry.reason)) {
+        (_, _, Some(EndReason::ServerExited)) if was_killed_as_orphan(entry) => {
+            Some("did not end when its host was gone; spantap killed it".to_owned())
+        }
         (_, _, Some(EndReason::ServerExited)) => None,
         (_, _, Some(EndReason::SpawnFailed)) => Some(not_started(entry)),
         (Some(signal), _, _) => Some(format!("died of {}", signal_name(signal))),

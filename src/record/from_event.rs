@@ -403,7 +403,11 @@ impl<'a> Record<'a> {
     }
 
     fn session_ended(&mut self, ended: &'a SessionEnded, dropped: &[Dropped]) {
-        let level = if ended.reason == EndReason::ServerExited { Level::Info } else { Level::Error };
+        let level = match ended.reason {
+            EndReason::ServerExited if ended.orphan_killed => Level::Warn,
+            EndReason::ServerExited => Level::Info,
+            EndReason::ServerDied | EndReason::SpawnFailed => Level::Error,
+        };
         let reason = ended.reason.as_str();
         let how = match (ended.exit_code, ended.signal) {
             (_, Some(signal)) => format!("signal {signal}"),
@@ -418,12 +422,16 @@ impl<'a> Record<'a> {
         self.event = EventName::SessionEnded;
         self.message = match &ended.start_error {
             Some(error) => format!("{reason}: {error}").into(),
+            None if ended.orphan_killed => {
+                format!("{reason}: {how}: it did not end when its host was gone; spantap killed it").into()
+            }
             None => format!("{reason}: {how}").into(),
         };
         self.error_message = ended.start_error.as_ref().and_then(known);
         self.reason = Some(reason.into());
         self.exit_code = ended.exit_code;
         self.signal = ended.signal;
+        self.orphan_killed = ended.orphan_killed.then_some(true);
         self.totals = Some(ended.totals.clone());
         self.dropped = (!dropped.is_empty()).then_some(dropped);
         self.stderr_tail = (!ended.stderr_tail.is_empty()).then(|| texts(&ended.stderr_tail));

@@ -83,7 +83,11 @@ pub const EVENTS: &[EventFields] = &[
     fields(EventName::Malformed, "stream count size_bytes reason", ""),
     fields(EventName::Unmatched, "direction what count", "request_id error_code"),
     fields(EventName::Gap, "place reason", "stream bytes_lost frames_lost records_lost"),
-    fields(EventName::SessionEnded, "reason totals", "exit_code signal error_message dropped stderr_tail"),
+    fields(
+        EventName::SessionEnded,
+        "reason totals",
+        "exit_code signal orphan_killed error_message dropped stderr_tail",
+    ),
     fields(EventName::ToolResult, "request_id tool_name result_summary", "result_hash redactions"),
     fields(EventName::McpNotification, "direction method size_bytes", "text redactions"),
     fields(EventName::ServerStderr, "stream text size_bytes", "redactions"),

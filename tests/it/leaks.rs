@@ -100,6 +100,7 @@ fn session_at(debug: Debug, lines: &[(Stream, String)], command: &[&str], redact
         reason: EndReason::ServerDied,
         exit_code: Some(1),
         signal: None,
+        orphan_killed: false,
         catch_ups: 0,
         observer_panics: 0,
     };

@@ -7,6 +7,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::run::{Run, noise, notifications};
 use crate::support::*;
 
@@ -131,6 +133,10 @@ fn a_server_whose_host_is_gone_is_asked_to_leave_and_then_made_to() {
     wait_until("SIGKILL to the server that ignored SIGTERM", || is_gone(&hosted.server));
     wait_until("the wrapper's end", || is_gone(&hosted.wrapper));
     assert_eq!(std::fs::read_to_string(hosted.home.path().join("term")).unwrap(), "term\n");
+    let records = hosted.home.records();
+    let end = records.last().unwrap();
+    let told = ["level", "reason", "signal", "orphan_killed"].map(|field| &end[field]);
+    assert_eq!(told, [&json!("warn"), &json!("server_exited"), &json!(9), &json!(true)], "{end}");
 }
 
 #[test]

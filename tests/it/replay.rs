@@ -182,7 +182,15 @@ impl Player {
 
     pub fn end_with(mut self, reason: EndReason, exit_code: Option<i32>, signal: Option<i32>) -> Vec<Value> {
         let at = self.now.after(Duration::from_millis(1));
-        let end = ServerEnd { at, reason, exit_code, signal, catch_ups: 0, observer_panics: 0 };
+        let end = ServerEnd {
+            at,
+            reason,
+            exit_code,
+            signal,
+            orphan_killed: false,
+            catch_ups: 0,
+            observer_panics: 0,
+        };
         self.observer.end(end, &mut self.records);
         self.records.lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

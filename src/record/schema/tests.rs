@@ -269,6 +269,7 @@ impl Filled {
                 reason: EndReason::ServerDied,
                 exit_code: self.some(1),
                 signal: self.some(9),
+                orphan_killed: self.some(true).is_some(),
                 totals: Totals::default(),
                 start_error: self.some(text("`x` was not found")),
                 stderr_tail: self.some(text("panic")).into_iter().collect(),

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::system::processes;
 pub(crate) use crate::system::server::ServerEnds;
+use crate::system::signal_name::signal_name;
 
 /// Advice to the user about a file that the system does not execute.
 pub(crate) const WAY_TO_EXECUTE: &str = "make it executable (chmod +x), or put its interpreter in front";
@@ -118,7 +119,7 @@ pub(crate) fn write_now(stdin: &mut PipeWriter, bytes: &[u8]) -> io::Result<usiz
 pub(crate) fn ending(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
+        (None, Some(signal)) => signal_name(signal),
         (None, None) => "unknown status".to_owned(),
     }
 }

@@ -47,3 +47,14 @@ fn a_server_that_ended_badly_when_it_was_asked_to_end_is_told() {
         }
     }
 }
+
+#[test]
+fn a_server_that_spantap_killed_because_its_host_was_gone_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = r#"{"schema":"spantap/1","timestamp":"2026-11-25T19:11:53.988312Z","level":"warn","event":"session_ended","session_id":"ended","connection_id":"c","server_name":"s","reason":"server_exited","signal":9,"orphan_killed":true}"#;
+    std::fs::write(dir.path().join("s.jsonl"), format!("{line}\n")).unwrap();
+    for command in ["show ended", "sessions --json", "why"] {
+        let told = text(&run(&format!("{command} {}", dir.path().display())).stdout);
+        assert!(told.contains("did not end when its host was gone; spantap killed it"), "{command}: {told}");
+    }
+}
