@@ -85,6 +85,11 @@ fn servers_that_are_not_watched_are_counted() {
     expect(&home, 0, "warn: none of your hosts' 1 local server is watched", "`spantap wrap`");
     wrapped(&home, "");
     expect(&home, 0, "ok: your hosts' servers: 1 watched, 0 not", "");
+    let bad = r#"{"mcpServers":{"a":{"command":"npx -y foo"},"b":{"command":["x"]}}}"#;
+    put(&home, ".claude.json", bad);
+    expect(&home, 0, "ok: your hosts' servers: 1 watched, 2 not", "");
+    std::fs::remove_file(home.path().join(".cursor/mcp.json")).unwrap();
+    expect(&home, 0, "warn: none of your hosts' 2 local servers is watched", "`spantap status` says why");
 }
 
 #[test]

@@ -28,7 +28,7 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// session logs that `doctor` checks.
 pub(super) fn check(folder: Option<&Path>, asked: &mut BTreeSet<String>, findings: &mut DoctorFindings) {
     let files = host_files(&ServerSelection::everything()).unwrap_or_default();
-    let (mut watched, mut plain) = (0_u64, 0_u64);
+    let (mut watched, mut plain, mut unsupported) = (0_u64, 0_u64, 0_u64);
     let mut versions = BTreeMap::new();
     for file in &files {
         let root = match file.read() {
@@ -50,7 +50,8 @@ pub(super) fn check(folder: Option<&Path>, asked: &mut BTreeSet<String>, finding
                     check_program(file, &server, program, &mut versions, findings);
                     check_options(file, &server, options, folder, asked, findings);
                 }
-                EntryState::Own | EntryState::Remote | EntryState::Unsupported(_) => {}
+                EntryState::Unsupported(_) => unsupported += 1,
+                EntryState::Own | EntryState::Remote => {}
             }
         }
         if here > 0 {
@@ -58,14 +59,19 @@ pub(super) fn check(folder: Option<&Path>, asked: &mut BTreeSet<String>, finding
         }
         watched += here;
     }
-    match (watched, plain) {
+    let not_watched = plain + unsupported;
+    match (watched, not_watched) {
         (0, 0) => findings.ok("no host has a local server in a place that `spantap status` looks at"),
         (0, _) => findings.warn(
-            format!("none of your hosts' {} is watched", plural(plain, "local server")),
-            "`spantap wrap` puts spantap in front of them",
+            format!("none of your hosts' {} is watched", plural(not_watched, "local server")),
+            match plain {
+                0 => "`spantap wrap` cannot put spantap in front of them; `spantap status` says why",
+                _ => "`spantap wrap` puts spantap in front of them",
+            },
         ),
         (_, _) => findings.ok(format!(
-            "your hosts' servers: {watched} watched, {plain} not; `spantap check --all` starts each and measures it"
+            "your hosts' servers: {watched} watched, {not_watched} not; `spantap check --all` starts each and \
+             measures it"
         )),
     }
 }
