@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::check::{ProbeProblem, protocol_error};
+use crate::check::{FailureKind, ProbeProblem, protocol_error};
 use crate::observe::canonical::{HashKey, Hashing};
 use crate::observe::envelope::Scanner;
 use crate::observe::message::RequestId;
@@ -78,14 +78,20 @@ fn definition_bytes(message: &[u8]) -> u64 {
     size
 }
 
-/// Returns our answer to a request of the server; `None` for a notification.
-pub(super) fn answer_to(message: &Value) -> Option<Value> {
-    let id = message.get("id")?;
-    Some(match message["method"].as_str() {
+/// Returns our answer to a request of the server; `None` for a notification. Fails for our own first request, which
+/// only a program that sends back what it receives can send.
+pub(super) fn answer_to(message: &Value) -> Result<Option<Value>, ProbeProblem> {
+    let method = message["method"].as_str();
+    if matches!(method, Some("initialize" | "server/discover")) {
+        let text = "it sends back what it receives; it is not an MCP server".to_owned();
+        return Err(ProbeProblem { kind: FailureKind::Echo, text });
+    }
+    let Some(id) = message.get("id") else { return Ok(None) };
+    Ok(Some(match method {
         Some("ping") => json!({"jsonrpc": "2.0", "id": id, "result": {}}),
         _ => {
             let error = json!({"code": -32601, "message": "method not found"});
             json!({"jsonrpc": "2.0", "id": id, "error": error})
         }
-    })
+    }))
 }

@@ -336,7 +336,7 @@ impl HttpServer {
             return Err(ProbeProblem { kind: FailureKind::NotMcp, text });
         }
         if message["method"].is_string() {
-            return Ok(answer_to(message));
+            return answer_to(message);
         }
         if let Some(reply) = reply_of(message, text)? {
             if let ProbeAnswer::Result(result) = &reply.answer

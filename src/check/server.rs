@@ -238,7 +238,7 @@ impl ProbePeer for ProbeServer {
             self.has_json_rpc = true;
             if message["method"].is_string() {
                 // Servers of older revisions may send requests, and would wait for the answers.
-                if let Some(answer) = answer_to(&message) {
+                if let Some(answer) = answer_to(&message)? {
                     self.write(&answer, deadline)?;
                 }
                 continue;

@@ -120,7 +120,8 @@ fn each_way_of_not_working_has_a_status_and_a_word_of_its_own() {
     let refusing = r#"while read -r line; do id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p'); printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32602,"message":"x"}}\n' "$id"; done"#;
     for (script, timeout, status, word, says) in [
         ("echo no such database >&2; exit 3", "30s", 1, "died", "exit status 3"),
-        ("kill -SEGV $$", "30s", 1, "died", "signal 11"),
+        ("kill -SEGV $$", "30s", 1, "died", "SIGSEGV (signal 11)"),
+        ("exec cat", "30s", 5, "echo", "it sends back what it receives; it is not an MCP server"),
         ("exec >&-; read -r line; sleep 30", "30s", 1, "died", "still runs"),
         ("while read -r line; do :; done", "1s", 3, "no_answer", "no answer to initialize within 1s"),
         (refusing, "30s", 4, "protocol_error", "initialize with error -32602: x"),

@@ -233,6 +233,8 @@ fn a_server_is_checked_by_its_name_and_an_unknown_name_says_where_it_was_looked_
     assert_eq!((status, &report["server"]), (0, &json!("sample")), "two hosts, one server: {report}");
     let (status, document) = check(&home, &["twice"]);
     assert_eq!((status, &document["ok"], &document["failed"]), (1, &json!(1), &json!(1)), "{document}");
+    let nowhere = text(&Home::new().spantap(["check", "demos"]).output().unwrap()).1;
+    assert!(nowhere.starts_with("error: no server is called `demos`: none of your hosts has"), "{nowhere}");
     let (status, report) = check(&home, &["twice", "--host", "vscode"]);
     assert_eq!((status, &report["error_type"]), (127, &json!("not_found")), "{report}");
     for (words, says) in [

@@ -283,7 +283,7 @@ fn words(kind: FailureKind) -> &'static str {
         FailureKind::NotStarted => "not started",
         FailureKind::Died => "died",
         FailureKind::NoAnswer => "no answer",
-        FailureKind::Banner | FailureKind::NotMcp => "not MCP",
+        FailureKind::Banner | FailureKind::Echo | FailureKind::NotMcp => "not MCP",
         FailureKind::ProtocolError => "protocol error",
         FailureKind::Dns => "unknown name",
         FailureKind::Connect => "no connection",

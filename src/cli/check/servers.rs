@@ -44,6 +44,16 @@ pub(super) fn targets(
     again: bool,
 ) -> anyhow::Result<(Vec<CheckTarget>, Vec<UnreadFile>)> {
     let files = host_files(selection)?;
+    if let (true, Some(name)) = (files.is_empty(), names.first()) {
+        return Err(exit_with(
+            2,
+            anyhow::anyhow!("no server is called `{name}`: none of your hosts has a config file"),
+            format!(
+                "`spantap status` lists the places; --file FILE names another; `--` begins a command: spantap check \
+                 -- {name}"
+            ),
+        ));
+    }
     if files.is_empty() {
         return Err(no_file(selection, "check --all"));
     }
