@@ -289,9 +289,12 @@ impl Redactor {
     /// caller must give the pieces of one text in their order.
     pub fn explain(&mut self, text: &[u8]) -> (Redacted, Vec<Finding>) {
         let text = lossy_text(text);
+        // The note of an earlier cut is not the value of a name before it.
+        let (text, note) = sanitize::split_cut_note(&text);
         let mut pipeline = Pipeline::new(&self.rules, None);
-        let redacted = pipeline.next_piece(&text, KeptControls::TabsAndLines, &mut self.key_lines);
-        (Redacted(redacted.into()), pipeline.findings)
+        let redacted = pipeline.next_piece(text, KeptControls::TabsAndLines, &mut self.key_lines);
+        let redacted = if note.is_empty() { redacted.into() } else { (redacted + note).into() };
+        (Redacted(redacted), pipeline.findings)
     }
 
     /// Redacts a body, which is JSON text, and then cuts it to [`MOST_OF_BODY`] bytes, so that no half of a secret is

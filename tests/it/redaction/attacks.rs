@@ -96,6 +96,18 @@ fn what_servers_are_commonly_started_with_is_hidden_in_the_command() {
 }
 
 #[test]
+fn the_note_of_a_cut_is_not_the_value_of_the_name_before_it() {
+    for room in 470..500 {
+        let message = format!("{} password=abc123def456ghi789", "x".repeat(room));
+        let cut = Redactor::default().redact(Field::Message, message.as_bytes()).to_string();
+        for text in [cut.clone(), format!("{cut}\n"), format!("- {cut} (twice)")] {
+            let (explained, findings) = Redactor::default().explain(text.as_bytes());
+            assert!(findings.is_empty(), "{text}: {explained}");
+        }
+    }
+}
+
+#[test]
 fn a_secret_that_the_window_cuts_in_two_is_not_shown_by_half() {
     // The text is so long that the window ends in the token, which must not be shown.
     let key = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", "MIIEvQ".repeat(750));

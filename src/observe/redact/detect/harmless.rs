@@ -40,7 +40,16 @@ pub(crate) fn is_mask(value: &str) -> bool {
         let inner = value.trim_matches('*');
         inner.len() + 2 <= value.len() && MASKS.iter().any(|mask| mask.eq_ignore_ascii_case(inner))
     };
-    inner.unwrap_or_else(|| is_crossed_out(value) || is_shortened(value) || is_starred())
+    inner
+        .unwrap_or_else(|| is_crossed_out(value) || is_shortened(value) || is_starred() || is_cut_note(value))
+}
+
+/// Returns true for the note after a text that was cut, or its first word: `…(+20 bytes)`.
+fn is_cut_note(value: &str) -> bool {
+    let count = value.strip_prefix("…(+").map(|note| note.strip_suffix(" bytes)").unwrap_or(note));
+    count.is_some_and(|count| {
+        (1..=9).contains(&count.len()) && count.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// Returns true for runs of one sign, after the prefix of a vendor or not: `ghp_XXXXXXXX`, `sk-****`, `AKIAXXXXXXXX`.

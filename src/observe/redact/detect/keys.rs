@@ -66,7 +66,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("api", "key"), ("clé", "api"), ("access", "key"), ("private", "key"), ("secret", "key"), ("encryption", "key"),
     ("signing", "key"), ("account", "key"), ("auth", "key"), ("service", "key"), ("client", "key"),
     ("master", "key"), ("db", "key"), ("shared", "key"), ("connection", "string"), ("two", "factor"),
-    ("mot", "passe"), ("identified", "by"), ("rediscli", "auth"), ("access", "signature"), ("art", "api"),
+    ("mot", "passe"), ("identified", "by"), ("rediscli", "auth"), ("access", "signature"), ("amz", "signature"), ("goog", "signature"), ("art", "api"),
     ("clave", "api"), ("clave", "acceso"), ("klucz", "api"), ("klucz", "dostępu"), ("ключ", "api"),
     ("ключ", "доступу"), ("ключ", "доступа"), ("clé", "accès"), ("api", "nyckel"), ("chave", "api"), ("chiave", "api"), ("subscription", "key"), ("saml", "response"), ("api", "hash"), ("cf", "clearance"), ("hmac", "key"), ("priv", "key"), ("code", "verifier"),
     ("pkce", "verifier"), ("seed", "phrase"), ("recovery", "phrase"), ("secret", "phrase"),

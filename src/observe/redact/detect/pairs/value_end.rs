@@ -296,7 +296,7 @@ impl PairScanner<'_> {
         }
         self.budget = self.budget.saturating_sub(end - start);
         let text = self.slice(start, end);
-        let mut shown = text.trim_end_matches(['.', ',', ':', ';', '!', '?']);
+        let mut shown = without_punctuation(text);
         // A closing bracket belongs to a bracket that was opened before the value.
         while let Some(close) = shown.chars().next_back().filter(|c| matches!(c, ')' | ']' | '}' | '>')) {
             let open = match close {
@@ -397,5 +397,18 @@ impl PairScanner<'_> {
             end += 1;
         }
         end > next && matches!(self.at(self.skip_blanks(end)), b'=' | b':' | b',')
+    }
+}
+
+/// Returns a value without the punctuation of the sentence around it. `!` and `?` are part of a value with digits, and
+/// of one in a list: `Pwd=Str0ng!;Encrypt=yes`.
+fn without_punctuation(text: &str) -> &str {
+    let shown = text.trim_end_matches(['.', ',', ':', ';', '!', '?']);
+    let rest = text.get(shown.len()..).unwrap_or_default();
+    let signs = rest.len() - rest.trim_start_matches(['!', '?']).len();
+    let is_in_list = rest.get(signs..).is_some_and(|rest| rest.starts_with([';', ',']));
+    match is_in_list || shown.bytes().any(|byte| byte.is_ascii_digit()) {
+        true => text.get(..shown.len() + signs).unwrap_or(shown),
+        false => shown,
     }
 }
