@@ -24,7 +24,7 @@ mod tables;
 mod words;
 
 pub use file::ConfigFile;
-pub(crate) use kind::{FlagValue, address};
+pub(crate) use kind::FlagValue;
 pub use listen::ListenAddress;
 pub use origin::{Setting, SettingOrigin, SettingProblem};
 pub use redaction::RedactionTable;
@@ -35,6 +35,7 @@ pub(crate) use table::{SettingFlag, SettingLookup};
 pub use words::{ArgsHash, LogLevel, Overload, Propagate};
 
 use crate::export::otlp;
+pub(crate) use crate::export::otlp::address;
 
 /// The environment, as a function, so that tests need not change the environment of the process.
 pub type Environment<'a> = &'a (dyn Fn(&str) -> Option<OsString> + Sync);

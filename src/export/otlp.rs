@@ -71,7 +71,7 @@ pub(crate) use notice::ExportNotice;
 pub(crate) use outcome::PartialSuccess;
 pub(crate) use pass_on::{PassOnClient, PassOnError};
 pub(crate) use probe::{ProbeFailure, ProbeResult, probe};
-pub(crate) use settings::{OtlpSettings, OtlpTable, OtlpTables, OtlpWarning, SignalTarget};
+pub(crate) use settings::{OtlpSettings, OtlpTable, OtlpTables, OtlpWarning, SignalTarget, address};
 
 /// Sends spans, logs and metrics.
 pub(crate) struct Otlp {

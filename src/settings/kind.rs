@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+use crate::export::otlp::address;
 use crate::observe::CHECK_CLIENT;
 use crate::settings::listen::ListenAddress;
 use crate::settings::origin::SettingOrigin;
@@ -231,20 +232,6 @@ fn size(text: &str) -> Option<u64> {
     };
     let bytes = number * (1u64 << shift) as f64;
     (bytes >= 0.0 && bytes < u64::MAX as f64).then_some(bytes as u64)
-}
-
-/// Returns host and port of a URL, without user, path and query. A scheme other than http and https is kept.
-pub(crate) fn address(endpoint: &str) -> Option<String> {
-    let uri: http::Uri = endpoint.parse().ok()?;
-    let host = uri.host()?;
-    match (uri.scheme_str(), uri.port_u16()) {
-        (Some("https"), port) => Some(format!("{host}:{}", port.unwrap_or(443))),
-        (Some("http"), port) => Some(format!("{host}:{}", port.unwrap_or(80))),
-        (Some(scheme), Some(port)) => Some(format!("{scheme}://{host}:{port}")),
-        (Some(scheme), None) => Some(format!("{scheme}://{host}")),
-        // As for gRPC. A word alone need not be a host.
-        (None, port) => Some(format!("{host}:{}", port?)),
-    }
 }
 
 #[cfg(test)]

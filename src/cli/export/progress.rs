@@ -213,7 +213,10 @@ impl ProgressLine {
         move |notice| {
             let mut refusals = lock(&counts.refusals);
             match notice {
-                ExportNotice::NotTaken { signal, reason } => drop(refusals.insert(signal, reason)),
+                ExportNotice::NoAnswer { signal, reason, .. }
+                | ExportNotice::NotTaken { signal, reason, .. } => {
+                    refusals.insert(signal, reason);
+                }
                 ExportNotice::TakenAgain { signal } => drop(refusals.remove(signal)),
                 _ => {}
             }

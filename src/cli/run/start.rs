@@ -297,7 +297,9 @@ impl SessionSetup {
         let prices = Prices::new(self.settings.usd_per_million_tokens.value, &self.settings.cost_per_call);
         let otlp = settings.map(|settings| {
             let notify = |notice: &ExportNotice| match notice {
-                ExportNotice::NotTaken { .. } => tracing::warn!("{notice}; traffic is not affected"),
+                ExportNotice::NoAnswer { .. } | ExportNotice::NotTaken { .. } => {
+                    tracing::warn!("{notice}; traffic is not affected")
+                }
                 _ => tracing::warn!("{notice}"),
             };
             let otlp = Otlp::new(settings, &self.identity, side, prices, notify);

@@ -8,9 +8,12 @@ pub(super) type NoticeCallback = Arc<dyn Fn(&ExportNotice) + Send + Sync>;
 /// A change on the way to a collector. `signal` is `spans`, `logs` or `metrics`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub(crate) enum ExportNotice {
-    /// The collector has begun to fail.
-    #[error("the collector does not take {signal} ({reason})")]
-    NotTaken { signal: &'static str, reason: &'static str },
+    /// The collector cannot be reached, or ends connections without an answer.
+    #[error("the collector at {address} does not answer ({reason}); {signal} wait")]
+    NoAnswer { signal: &'static str, address: Arc<str>, reason: &'static str },
+    /// The collector answers, and has begun to fail.
+    #[error("the collector at {address} does not take {signal} ({reason})")]
+    NotTaken { signal: &'static str, address: Arc<str>, reason: &'static str },
     #[error("the collector takes {signal} again")]
     TakenAgain { signal: &'static str },
     #[error("the collector rejects some of the {signal}")]

@@ -58,6 +58,11 @@ impl Outcome {
     }
 }
 
+/// Returns true for a failure of which no collector knows: no connection, or no answer in the protocol.
+pub(super) fn has_no_answer(reason: &str) -> bool {
+    matches!(reason, "refused" | "unknown_host" | "timeout" | "reset" | "no_http" | "tls")
+}
+
 /// Returns `partial_success` of an answer; the default value if the answer has none or cannot be read.
 /// Source: OTLP specification, "Partial Success".
 pub fn partial_success(signal: Signal, json: bool, body: &[u8]) -> PartialSuccess {

@@ -21,7 +21,6 @@ use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, Temporality};
 
 use crate::export::otlp::losses::LossCounts;
-use crate::export::otlp::notice::NoticeCallback;
 use crate::export::otlp::outcome::Outcome;
 use crate::export::otlp::queue::{Due, Queue};
 use crate::export::otlp::sender::Backoff;
@@ -125,9 +124,9 @@ impl PointSender {
         exporter: PointExporter,
         reader: SharedReader,
         losses: Arc<LossCounts>,
-        notify: NoticeCallback,
+        backoff: Backoff,
     ) -> PointSender {
-        PointSender { exporter, reader, losses, sent_losses: 0, backoff: Backoff::new("metrics", notify) }
+        PointSender { exporter, reader, losses, sent_losses: 0, backoff }
     }
 
     /// Sends `first`, then the points of each `interval` until the end, and at the end.

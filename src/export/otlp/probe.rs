@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::export::otlp::outcome::has_no_answer;
 use crate::export::otlp::request::empty_request;
 use crate::export::otlp::settings::{OtlpSettings, Signal, SignalTarget};
 use crate::export::otlp::transport::CollectorClient;
@@ -63,8 +64,8 @@ async fn exchange(signal: Signal, target: &SignalTarget) -> Option<(ProbeFailure
     };
     let reason = client.send(empty_request()).await.failure?;
     let failure = match reason {
-        "refused" | "unknown_host" | "timeout" | "reset" | "no_http" => ProbeFailure::NoAnswer,
         "tls" => ProbeFailure::Tls,
+        reason if has_no_answer(reason) => ProbeFailure::NoAnswer,
         "http_401" | "http_403" => ProbeFailure::Unauthorized,
         "http_404" => ProbeFailure::UnknownPath,
         _ => ProbeFailure::Refused,

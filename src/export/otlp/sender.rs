@@ -11,8 +11,9 @@ use tokio::task::{Id, JoinSet};
 use crate::export::otlp::backlog::Batch;
 use crate::export::otlp::losses::LossCounts;
 use crate::export::otlp::notice::{ExportNotice, NoticeCallback};
-use crate::export::otlp::outcome::Outcome;
+use crate::export::otlp::outcome::{self, Outcome};
 use crate::export::otlp::queue::{Due, Queue};
+use crate::export::otlp::settings::SignalTarget;
 use crate::export::otlp::transport::CollectorClient;
 
 /// Batches that are sent at the same time if more than one waits and the collector takes them.
@@ -25,6 +26,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Backoff {
     /// Name of the signal, for messages.
     signal: &'static str,
+    /// Host and port of the collector, for messages.
+    address: Arc<str>,
     pause: Duration,
     pub(super) not_before: Option<Instant>,
     pub(super) failing: bool,
@@ -33,8 +36,16 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub(super) fn new(signal: &'static str, notify: NoticeCallback) -> Backoff {
-        Backoff { signal, pause: FIRST_PAUSE, not_before: None, failing: false, rejecting: false, notify }
+    pub(super) fn new(signal: &'static str, target: &SignalTarget, notify: NoticeCallback) -> Backoff {
+        Backoff {
+            signal,
+            address: target.address().into(),
+            pause: FIRST_PAUSE,
+            not_before: None,
+            failing: false,
+            rejecting: false,
+            notify,
+        }
     }
 
     pub(super) fn may_try(&self) -> bool {
@@ -55,7 +66,11 @@ impl Backoff {
             return;
         };
         if !std::mem::replace(&mut self.failing, true) {
-            (self.notify)(&ExportNotice::NotTaken { signal, reason });
+            let address = Arc::clone(&self.address);
+            (self.notify)(&match outcome::has_no_answer(reason) {
+                true => ExportNotice::NoAnswer { signal, address, reason },
+                false => ExportNotice::NotTaken { signal, address, reason },
+            });
         }
         let pause = outcome.retry_after.unwrap_or(self.pause);
         self.not_before = Some(Instant::now() + pause + jitter(self.pause));

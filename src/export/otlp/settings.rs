@@ -101,6 +101,13 @@ pub(crate) struct SignalTarget {
     pub(crate) left_out: Vec<&'static str>,
 }
 
+impl SignalTarget {
+    /// Returns host and port of the endpoint, for messages.
+    pub(super) fn address(&self) -> String {
+        address(&self.endpoint).unwrap_or_else(|| "the endpoint".to_owned())
+    }
+}
+
 impl std::fmt::Debug for SignalTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
@@ -108,6 +115,20 @@ impl std::fmt::Debug for SignalTarget {
             .field("protocol", &self.protocol)
             .field("headers", &headers)
             .finish_non_exhaustive()
+    }
+}
+
+/// Returns host and port of a URL, without user, path and query. A scheme other than http and https is kept.
+pub(crate) fn address(endpoint: &str) -> Option<String> {
+    let uri: http::Uri = endpoint.parse().ok()?;
+    let host = uri.host()?;
+    match (uri.scheme_str(), uri.port_u16()) {
+        (Some("https"), port) => Some(format!("{host}:{}", port.unwrap_or(443))),
+        (Some("http"), port) => Some(format!("{host}:{}", port.unwrap_or(80))),
+        (Some(scheme), Some(port)) => Some(format!("{scheme}://{host}:{port}")),
+        (Some(scheme), None) => Some(format!("{scheme}://{host}")),
+        // As for gRPC. A word alone need not be a host.
+        (None, port) => Some(format!("{host}:{}", port?)),
     }
 }
 

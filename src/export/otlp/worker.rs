@@ -119,10 +119,10 @@ impl Worker {
         let logs = self.queue_task("logs", Signal::Logs, logs.as_ref(), queues, |all| &all.logs);
         let exporter = metrics.as_ref().map(|target| PointExporter::new(target, self.settings.temporality()));
         let exporter = exporter.and_then(|exporter| self.usable("metrics", exporter));
-        let points = exporter.zip(self.reader.clone()).map(|(exporter, reader)| {
+        let backoff = metrics.as_ref().map(|target| self.backoff("metrics", target));
+        let points = exporter.zip(self.reader.clone()).zip(backoff).map(|((exporter, reader), backoff)| {
             let queues = Arc::clone(queues);
-            let (losses, notify) = (Arc::clone(&queues.losses), Arc::clone(&self.notify));
-            let points = PointSender::new(exporter, reader, losses, notify);
+            let points = PointSender::new(exporter, reader, Arc::clone(&queues.losses), backoff);
             let interval = *metric_interval;
             tokio::spawn(async move { points.run(first, interval, &queues.points).await })
         });
@@ -144,6 +144,10 @@ impl Worker {
         made.map_err(report).ok()
     }
 
+    fn backoff(&self, signal: &'static str, target: &SignalTarget) -> Backoff {
+        Backoff::new(signal, target, Arc::clone(&self.notify))
+    }
+
     fn queue_task(
         &self,
         name: &'static str,
@@ -152,13 +156,15 @@ impl Worker {
         queues: &Arc<ExportQueues>,
         queue: impl Fn(&ExportQueues) -> &Queue + Send + 'static,
     ) -> Option<JoinHandle<()>> {
+        let backoff = target.map(|target| self.backoff(name, target));
         let client = target.map(|target| CollectorClient::new(target, signal));
-        let Some(client) = client.and_then(|client| self.usable(name, client)) else {
+        let client = client.and_then(|client| self.usable(name, client));
+        let Some((client, backoff)) = client.zip(backoff) else {
             queues.losses.add("not_configured", queue(queues).end());
             return None;
         };
         let client = Arc::new(client);
-        let (queues, backoff) = (Arc::clone(queues), Backoff::new(name, Arc::clone(&self.notify)));
+        let queues = Arc::clone(queues);
         Some(tokio::spawn(async move {
             let (queue, losses) = (queue(&queues), &*queues.losses);
             let size = queue.limits.batch;
