@@ -148,8 +148,13 @@ fn write_file(mailbox: &Mailbox, path: &Path, ended: &Path) {
     }
     let last = mailbox.slot().last.take();
     mailbox.update(|slot| slot.writing_since = Some(Instant::now()));
-    if let Some(last) = last {
-        let _ = files::create_private(ended).and_then(|ended| access::write_all_at(&ended, &last, 0));
+    match last {
+        Some(last) => {
+            let _ = files::create_private(ended).and_then(|ended| access::write_all_at(&ended, &last, 0));
+        }
+        // The connection was too short for a state.
+        None if file.is_none() => drop(std::fs::remove_file(ended)),
+        None => {}
     }
     if file.is_some() {
         let _ = std::fs::remove_file(path);
@@ -310,11 +315,8 @@ impl Output for LiveFile {
     }
 
     fn begin_close(&mut self) {
-        if self.state.ended.is_some() {
-            let state = self.state.encode();
-            self.mailbox().update(|slot| slot.last = Some(state));
-        }
-        self.mailbox.iter().for_each(|mailbox| mailbox.update(|slot| slot.is_closing = true));
+        let last = self.state.ended.is_some().then(|| self.state.encode());
+        self.mailbox().update(|slot| (slot.last, slot.is_closing) = (last, true));
     }
 
     fn finish_close(&mut self, deadline: Instant) {
@@ -416,6 +418,19 @@ mod tests {
         while path.exists() {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn a_server_that_started_again_is_not_shown_as_dead_however_short_its_connection_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity { server_name: "q".to_owned(), ..Identity::default() };
+        let anchor = ClockAnchor { moment: Moment(0), wall: Timestamp(0) };
+        let ended = folder.path().join(LiveState::ended_name("q"));
+        std::fs::write(&ended, "it died").unwrap();
+        let mut live = LiveFile::new(folder.path(), None, &identity, anchor);
+        live.begin_close();
+        live.finish_close(Instant::now() + Duration::from_secs(60));
+        assert!(!ended.exists());
     }
 
     #[test]
