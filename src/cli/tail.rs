@@ -23,7 +23,7 @@ use crate::query::row::{LogRow, drop_repeated};
 use crate::record::live::LiveState;
 use crate::record::timestamp::Timestamp;
 use crate::record::{EventName, SCHEMA};
-use crate::system::stdio;
+use crate::system::{descriptor, stdio};
 
 #[derive(Debug, Args)]
 #[command(mut_arg("limit", limit_help("20")))]
@@ -63,6 +63,7 @@ impl TailArgs {
         if !self.follow {
             return Ok(reading.status(&findings, rows.is_empty(), &self.output));
         }
+        let reader = OutputReader::of_stdout();
         let mut names = NamePool::default();
         let new = NewRecords::after(findings.last_seqs);
         let shows_open = !json && stdio::terminal_width().is_some();
@@ -80,6 +81,9 @@ impl TailArgs {
                 false => 0,
             };
             out.flush()?;
+            if reader.is_gone() {
+                return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+            }
             std::thread::sleep(ROUND);
             if open > 0 {
                 // Blanks clear the line also where escape sequences are not written.
@@ -101,6 +105,23 @@ impl TailArgs {
             rows.iter().try_for_each(|row| printer.write(out, row))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The process that reads what `tail -f` prints. While nothing is recorded, no write shows that it is gone.
+struct OutputReader {
+    /// stdout is a pipe or a socket.
+    has_peer: bool,
+}
+
+impl OutputReader {
+    fn of_stdout() -> OutputReader {
+        let has_peer = stdio::has_peer(descriptor::STDOUT) && stdio::prepare_for_lost_peers().is_ok();
+        OutputReader { has_peer }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.has_peer && stdio::has_lost_peer(descriptor::STDOUT)
     }
 }
 

@@ -483,6 +483,18 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
+fn tail_ends_with_its_reader_although_nothing_is_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = spantap(&format!("tail -f --log-dir {}", dir.path().display()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn tail_follows_old_files_and_new_ones() {
     let dir = tempfile::tempdir().unwrap();
     let line = |tool: &str| {
