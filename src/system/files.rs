@@ -73,6 +73,9 @@ fn make_folder(folder: &Path, is_private: bool) -> io::Result<()> {
     match access::make_folder(folder, is_private) {
         // Another process made it meanwhile.
         Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(io::Error::new(ErrorKind::NotADirectory, format!("{} is not a folder", folder.display())))
+        }
         made => made,
     }
 }

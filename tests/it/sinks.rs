@@ -41,6 +41,7 @@ fn a_folder_that_cannot_be_used_costs_the_log_and_one_line_with_a_way_out() {
         let [warning, sum] = lines[..] else { panic!("{folder}: {said}") };
         assert!(warning.starts_with("spantap: warning: no log in `"), "{warning}");
         assert!(warning.contains("--log-dir"), "{warning}");
+        assert!(folder != "file" || warning.contains("file is not a folder"), "{warning}");
         // The start, three calls, the end.
         assert_eq!(said_lost(sum), 5, "{folder}: {sum}");
     }

@@ -246,6 +246,14 @@ fn nothing_is_written_unless_somebody_agrees() {
 }
 
 #[test]
+fn a_diff_shows_tabs_as_blanks() {
+    let home = Home::new();
+    put(&home, ".cursor/mcp.json", "{\n\t\"mcpServers\": {\n\t\t\"a\": {\"command\": \"cat\"}\n\t}\n}\n");
+    let shown = printed(&home, "wrap --dry-run");
+    assert!(shown.contains("\n-        \"a\": {\"command\": \"cat\"}"), "{shown}");
+}
+
+#[test]
 fn an_entry_changed_by_hand_is_shown_with_what_undoing_would_leave() {
     let home = Home::new();
     let path =

@@ -165,7 +165,7 @@ fn print_diff(out: &mut Out<'_>, plan: &FilePlan, terminal: &Terminal) -> anyhow
     let file = &plan.file;
     let heading = format!("{} ({}): ", file.host.name, file.scope.as_str());
     writeln!(out, "{}", Tone::Strong.paint(heading + &printable_path(&file.path)))?;
-    for line in diff_of(plan).lines() {
+    for line in diff_of(plan).replace('\t', "    ").lines() {
         let tone = match line.as_bytes().first() {
             Some(b'-') => Tone::Bad,
             Some(b'+') => Tone::Good,
