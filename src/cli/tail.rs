@@ -63,7 +63,6 @@ impl TailArgs {
         if !self.follow {
             return Ok(reading.status(&findings, rows.is_empty(), &self.output));
         }
-        let reader = OutputReader::of_stdout();
         let mut names = NamePool::default();
         let new = NewRecords::after(findings.last_seqs);
         let shows_open = !json && stdio::terminal_width().is_some();
@@ -81,10 +80,7 @@ impl TailArgs {
                 false => 0,
             };
             out.flush()?;
-            if reader.is_gone() {
-                return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
-            }
-            std::thread::sleep(ROUND);
+            pause(round)?;
             if open > 0 {
                 // Blanks clear the line also where escape sequences are not written.
                 write!(out, "\r{:open$}\r", "")?;
@@ -108,21 +104,19 @@ impl TailArgs {
     }
 }
 
-/// The process that reads what `tail -f` prints. While nothing is recorded, no write shows that it is gone.
-struct OutputReader {
-    /// stdout is a pipe or a socket.
-    has_peer: bool,
-}
-
-impl OutputReader {
-    fn of_stdout() -> OutputReader {
-        let has_peer = stdio::has_peer(descriptor::STDOUT) && stdio::prepare_for_lost_peers().is_ok();
-        OutputReader { has_peer }
+/// Waits until the next round. Fails if the process that reads the output is gone: while nothing is recorded, no write
+/// shows that.
+fn pause(round: usize) -> io::Result<()> {
+    if stdio::has_peer(descriptor::STDOUT) {
+        if round == 0 {
+            let _ = stdio::prepare_for_lost_peers();
+        }
+        if stdio::has_lost_peer(descriptor::STDOUT) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
     }
-
-    fn is_gone(&self) -> bool {
-        self.has_peer && stdio::has_lost_peer(descriptor::STDOUT)
-    }
+    std::thread::sleep(ROUND);
+    Ok(())
 }
 
 /// The connections whose end was shown or recorded.

@@ -423,7 +423,8 @@ mod tests {
     #[test]
     fn a_server_that_started_again_is_not_shown_as_dead_however_short_its_connection_was() {
         let folder = tempfile::tempdir().unwrap();
-        let identity = Identity { server_name: "q".to_owned(), ..Identity::default() };
+        let (connection_id, server_name) = ("c".to_owned(), "q".to_owned());
+        let identity = Identity { connection_id, server_name, ..Identity::default() };
         let anchor = ClockAnchor { moment: Moment(0), wall: Timestamp(0) };
         let ended = folder.path().join(LiveState::ended_name("q"));
         std::fs::write(&ended, "it died").unwrap();

@@ -65,7 +65,15 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     (
         "query",
         "reads session files and live files: scan, select, totals",
-        &["system::files", "system::mutex", "system::processes", "system::vector", "text", "record"],
+        &[
+            "system::files",
+            "system::mutex",
+            "system::processes",
+            "system::signal_name",
+            "system::vector",
+            "text",
+            "record",
+        ],
     ),
     (
         "present",
