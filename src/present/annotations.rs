@@ -44,7 +44,7 @@ pub(crate) fn operation(row: &OperationRow, warn: u32) -> (Printable, Tone) {
         warning("slow".to_owned());
     }
     if let Some(wait) = row.user_wait_ms.filter(|wait| *wait > 0.0) {
-        notes.push(format!("{} waiting for the user", format::duration(wait)));
+        notes.push(format!("{} waiting for the host", format::duration(wait)));
     }
     if let Some(seq) = row.continues_seq {
         notes.push(format!("continues #{seq}"));

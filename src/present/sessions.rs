@@ -45,7 +45,9 @@ struct SessionLine<'a> {
     malformed: u64,
     tool_changes: u64,
     /// Servers that ended without being asked to, each with how it ended.
-    deaths: &'a BTreeSet<String>,
+    deaths: Vec<&'a str>,
+    /// Number of all these ends.
+    death_count: u64,
     records_lost: bool,
     /// Tokens of the definitions of all servers, which a turn pays if the client loads all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,7 +127,8 @@ pub(crate) fn json(
         slow: session.calls.slow,
         malformed: session.malformed,
         tool_changes: session.tool_changes,
-        deaths: &session.deaths,
+        deaths: session.deaths.keys().map(String::as_str).collect(),
+        death_count: session.deaths.values().sum(),
         records_lost: session.is_lossy,
         definition_tokens_est: session.definition_tokens(),
         tokens_est: session.calls.tokens,
@@ -197,7 +200,11 @@ pub fn write(
 
 /// Returns what is unusual about a session, in words; with `names_open` also the request that is open longest.
 pub(crate) fn annotation(session: &SessionTotals, warn: u32, names_open: bool) -> (Printable, Tone) {
-    let mut notes: Vec<String> = session.killed.iter().chain(&session.deaths).cloned().collect();
+    let deaths = session.deaths.iter().map(|(death, count)| match count {
+        1 => death.clone(),
+        count => format!("{count}x {death}"),
+    });
+    let mut notes: Vec<String> = session.killed.iter().cloned().chain(deaths).collect();
     let tone = match () {
         () if !notes.is_empty() || session.has_thrashing_alarm => Tone::Bad,
         () if session.calls.errors() > 0 || session.tool_changes > 0 || session.running.is_empty() => {

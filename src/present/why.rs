@@ -8,7 +8,7 @@ use crate::present::table::{Terminal, Tone};
 use crate::present::{Printable, format};
 use crate::query::why::agent::{ModelFailureFact, RefusalFact};
 use crate::query::why::ends::EndFact;
-use crate::query::why::failures::{DenialFact, FailureCause, FailureFact};
+use crate::query::why::failures::{DenialFact, FailureCause, FailureFact, FailureMessage};
 use crate::query::why::repeats::RepeatFact;
 use crate::query::why::time::{TimeFact, ToolTime};
 use crate::query::why::usual::{UnusualFact, UsualDuration};
@@ -23,6 +23,8 @@ const HEALTHY: &str = "Nothing stood out.";
 const NAME: usize = 40;
 /// Columns of a message on a terminal.
 const MESSAGE: usize = 160;
+/// Most messages of one tool that a sentence names.
+const MESSAGES: usize = 3;
 /// Share of the time below which a part is not mentioned.
 const LEAST_SHARE: f64 = 0.02;
 
@@ -139,10 +141,10 @@ impl SentenceWriter<'_> {
                     (&open.server_name, &open.name) == (&tool.server_name, &tool.tool_name)
                 })
         };
-        let tool = fact.longest_tool.as_ref().filter(|tool| !is_told(tool));
+        let tool = fact.longest_tool.as_ref().filter(|tool| tool.worked_ms > 0.0 && !is_told(tool));
         let tools = tool.map_or_else(String::new, |tool| {
             let (name, open) =
-                (self.tool(&tool.tool_name, &tool.server_name), format::duration(tool.open_ms));
+                (self.tool(&tool.tool_name, &tool.server_name), format::duration(tool.worked_ms));
             let calls = format::plural(tool.calls, "call");
             match (tool.calls, tool.still_open) {
                 (_, 0) => format!(" ({name}: {open} in {calls})"),
@@ -165,9 +167,10 @@ impl SentenceWriter<'_> {
         let total = format::duration(fact.total_ms);
         let parts: Vec<String> =
             parts.iter().map(|(ms, what)| format!("{} {what}", format::duration(*ms))).collect();
+        let what = if fact.is_of_all { "The whole session" } else { "It" };
         let head = match fact.is_open {
-            true => format!("It has taken {total} so far"),
-            false => format!("It took {total} from the first request to the last answer"),
+            true => format!("{what} has taken {total} so far"),
+            false => format!("{what} took {total} from the first request to the last answer"),
         };
         (!parts.is_empty()).then(|| format!("{head}: {}.", parts.join(", ")))
     }
@@ -191,10 +194,7 @@ impl SentenceWriter<'_> {
         };
         let mut text = format!("{name} took {}", format::duration(ms));
         if fact.user_wait_ms > 0.0 {
-            text.push_str(&format!(
-                ", {} of it waiting for an answer to a question",
-                format::duration(fact.user_wait_ms)
-            ));
+            text.push_str(&format!(", {} of it waiting for the host", format::duration(fact.user_wait_ms)));
         }
         if let Some(usual) = &fact.usual {
             let word = if fact.is_unusual { "much more than usual: " } else { "" };
@@ -224,8 +224,13 @@ impl SentenceWriter<'_> {
         if fact.was_ready == Some(false) {
             text.push_str(" before it was ready");
         }
+        if fact.count > 1 {
+            text.push_str(&format!(", {} times", fact.count));
+        }
         if fact.unanswered > 0 {
-            text.push_str(&format!(" and left {} unanswered", format::plural(fact.unanswered, "request")));
+            let comma = if fact.count > 1 { "," } else { "" };
+            let requests = format::plural(fact.unanswered, "request");
+            text.push_str(&format!("{comma} and left {requests} unanswered"));
         }
         if let Some(words) = &fact.last_words {
             text.push_str(&format!("; its last words: {}", self.message(words)));
@@ -238,6 +243,8 @@ impl SentenceWriter<'_> {
         let word = if fact.is_call { "call" } else { "request" };
         let subject = match (fact.count, fact.operations) {
             (1, None | Some(1)) => name,
+            (2, Some(2)) => format!("Both {word}s of {name}"),
+            (count, Some(all)) if count == all => format!("All {count} {word}s of {name}"),
             (count, Some(all)) => format!("{count} of {} of {name}", format::plural(all, word)),
             (count, None) => format!("{} of {name}", format::plural(count, word)),
         };
@@ -247,22 +254,45 @@ impl SentenceWriter<'_> {
             ("cancelled", _) => "were cancelled",
             _ => "failed",
         };
-        let message = match self.message(&fact.message) {
-            message if message.is_empty() => String::new(),
-            message => format!(": {message}"),
+        let cause = match cause_text(fact.cause) {
+            Some(cause) => format!("; {cause}"),
+            None => String::new(),
         };
-        let cause = match fact.cause {
-            FailureCause::Server => "; the cause was the server",
-            FailureCause::Arguments => "; the cause was the arguments",
-            FailureCause::Person => "; the cause was a person, who left a question without an answer",
-            FailureCause::Client => "; the cause was the client",
-            FailureCause::Unknown => "",
-        };
-        let all = match fact.all_failures {
-            Some(all) if all > fact.count => format!("; {} failed in all", format::plural(all, "request")),
+        let all = match (fact.all_failures, fact.failed_calls) {
+            (Some(all), calls) if all > fact.count => match calls {
+                Some(calls) if calls == all => format!("; {} failed in all", format::plural(all, "call")),
+                Some(1) => format!("; {all} requests failed in all, 1 of them a call"),
+                Some(calls) if calls > 0 => format!("; {all} requests failed in all, {calls} of them calls"),
+                _ => format!("; {} failed in all", format::plural(all, "request")),
+            },
             _ => String::new(),
         };
-        format!("{subject} {verb}{message}{cause}{all}.")
+        format!("{subject} {verb}{}{cause}{all}.", self.messages(fact))
+    }
+
+    /// Returns the messages of failures; if there are several, each with its number and, if they differ, its cause.
+    fn messages(&self, fact: &FailureFact) -> String {
+        if fact.messages.len() < 2 {
+            let message = self.message(&fact.message);
+            return if message.is_empty() { String::new() } else { format!(": {message}") };
+        }
+        let all = fact.messages.len() as u64 + fact.more_messages;
+        let named = &fact.messages[..fact.messages.len().min(MESSAGES)];
+        let text = |message: &FailureMessage| {
+            let text = match &*message.message {
+                "" => "no message".into(),
+                text => self.terminal.cut(text.trim_end_matches('.'), MESSAGE / MESSAGES),
+            };
+            let cause = cause_text(message.cause).filter(|_| message.cause != fact.cause);
+            let cause = cause.map(|cause| format!(", {cause}")).unwrap_or_default();
+            format!("{text} ({}{cause})", message.count)
+        };
+        let mut texts: Vec<String> = named.iter().map(text).collect();
+        let more = all - named.len() as u64;
+        if more > 0 {
+            texts.push(format!("and {more} more"));
+        }
+        format!(", with {all} messages: {}", texts.join(", "))
     }
 
     fn model_failures(&self, fact: &ModelFailureFact) -> String {
@@ -302,6 +332,12 @@ impl SentenceWriter<'_> {
     }
 
     fn denials(&self, fact: &DenialFact) -> String {
+        if fact.is_question {
+            let questions =
+                if fact.count > 1 { format!("{} questions", fact.count) } else { "a question".into() };
+            let server = self.name(&fact.server_name);
+            return format!("A person declined {questions} of {server}, which is not an error.");
+        }
         let by = if fact.by_person { "A person" } else { "A person or a policy" };
         let times = if fact.count > 1 { format!(" {} times", fact.count) } else { String::new() };
         let name = self.tool(&fact.name, &fact.server_name);
@@ -342,6 +378,16 @@ impl SentenceWriter<'_> {
             }
         }
     }
+}
+
+fn cause_text(cause: FailureCause) -> Option<&'static str> {
+    Some(match cause {
+        FailureCause::Server => "the cause was the server",
+        FailureCause::Arguments => "the cause was the arguments",
+        FailureCause::Person => "the cause was a person, who left a question without an answer",
+        FailureCause::Client => "the cause was the client",
+        FailureCause::Unknown => return None,
+    })
 }
 
 /// Returns what a tool usually takes.

@@ -177,6 +177,8 @@ pub(crate) fn unexpected_end(entry: &LogEntry<'_>) -> Option<String> {
         (_, _, Some(EndReason::ServerExited)) => None,
         (_, _, Some(EndReason::SpawnFailed)) => Some(not_started(entry)),
         (Some(signal), _, _) => Some(format!("died of {}", signal_name(signal))),
+        // Other codes do not look like an ordinary end.
+        (_, Some(0), _) => Some("exited with 0 by itself".to_owned()),
         (_, Some(code), _) => Some(format!("exited with {code}")),
         _ => Some("died".to_owned()),
     }

@@ -48,8 +48,8 @@ pub struct SessionTotals {
     definitions: BTreeMap<String, LastListing<u64>>,
     /// True if records or bytes were lost.
     pub(crate) is_lossy: bool,
-    /// Servers that ended without being asked to, each with how it ended.
-    pub(crate) deaths: BTreeSet<String>,
+    /// Servers that ended without being asked to, each with how it ended, and how often.
+    pub(crate) deaths: BTreeMap<String, u64>,
     /// Working folders of the servers.
     pub(crate) folders: BTreeSet<String>,
     /// Runs of an agent of which one can be the session's; `None` if that is clear.
@@ -204,7 +204,7 @@ impl SessionTotals {
             EventName::SessionEnded => {
                 insert(&mut self.ended, &entry.connection_id);
                 if let Some(how) = unexpected_end(entry) {
-                    self.deaths.insert(format!("{} {how}", &*entry.server_name));
+                    *self.deaths.entry(format!("{} {how}", &*entry.server_name)).or_default() += 1;
                 }
             }
             _ => {}
@@ -233,7 +233,9 @@ impl SessionTotals {
         for (server, listing) in other.definitions {
             self.definitions.entry(server).or_default().merge(listing);
         }
-        self.deaths.extend(other.deaths);
+        for (death, count) in other.deaths {
+            *self.deaths.entry(death).or_default() += count;
+        }
         self.ended.extend(other.ended);
         self.folders.extend(other.folders);
         other.failures.into_iter().for_each(|(failure, count)| self.add_failure(failure, count));

@@ -17,6 +17,8 @@ pub(crate) struct TimeSpent {
     pub(crate) last: Timestamp,
     /// Waiting for a person: elicitations, and the time between two rounds of a call.
     pub(crate) person_ms: f64,
+    /// The times of `person_ms`, in their order; none touches another.
+    pub(super) person: Vec<Interval>,
     /// Waiting for a model, as far as the agent reported it.
     pub(crate) model_ms: f64,
     /// Waiting for answers to tool calls and to other requests.
@@ -130,6 +132,7 @@ impl TimeSpent {
             starting_ms: length_ms(&all) - length_ms(&with_models),
             silences: silences.collect(),
             starts: Vec::new(),
+            person,
         }
     }
 
@@ -212,6 +215,13 @@ pub(super) fn union(mut intervals: Vec<Interval>) -> Vec<Interval> {
         }
     }
     union
+}
+
+/// Returns for how long `interval` overlaps a [`union`], in milliseconds.
+pub(super) fn overlap_ms(union: &[Interval], (from, until): Interval) -> f64 {
+    let first = union.partition_point(|other| other.1 <= from);
+    let during = union[first..].iter().take_while(|other| other.0 < until);
+    during.map(|other| other.1.min(until).saturating_sub(other.0.max(from)).max(0) as f64 / 1000.0).sum()
 }
 
 pub(super) fn length_ms(union: &[Interval]) -> f64 {

@@ -38,7 +38,7 @@ pub(crate) enum Fact {
     Open(OpenFact),
     /// A server that died or did not start.
     End(EndFact),
-    /// Operations that failed with the same message.
+    /// Operations of one tool that failed.
     Failures(FailureFact),
     /// Calls of a model that failed for the same reason, as the agent reported them.
     ModelFailures(ModelFailureFact),
@@ -61,7 +61,7 @@ pub(crate) struct CallFact {
     /// Absent if the end was not observed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) duration_ms: Option<f64>,
-    /// Time for which a question was open during the call.
+    /// Time for which the server waited during the call for the host's user or model.
     pub(crate) user_wait_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) usual: Option<UsualDuration>,
@@ -126,8 +126,11 @@ pub(crate) fn of_session(
     let kinds: [Vec<Fact>; 9] = [
         time::fact(story, &live, now).map(Fact::Time).into_iter().collect(),
         open(&live, history, now).map(Fact::Open).into_iter().collect(),
-        ends::facts(story, &live).into_iter().map(Fact::End).collect(),
-        failures::failures(&story.rows, story.is_narrowed).into_iter().map(Fact::Failures).collect(),
+        ends::grouped(story, &live).into_iter().map(Fact::End).collect(),
+        failures::failures(&story.rows, &story.all_rows(), story.is_narrowed)
+            .into_iter()
+            .map(Fact::Failures)
+            .collect(),
         story.agent.failures.iter().cloned().map(Fact::ModelFailures).collect(),
         repeats::facts(story).into_iter().map(Fact::Repeats).collect(),
         usual::facts(story, history).into_iter().map(Fact::Unusual).collect(),
@@ -163,7 +166,7 @@ pub(crate) fn of_call(story: &Story, history: &CallHistory, call: &OperationRow)
     let during = |end: &EndFact| end.is_during(call);
     let ends = ends::facts(story, &[]).into_iter().filter(during).map(Fact::End);
     let own = std::slice::from_ref(call);
-    let failures = failures::failures(own, false).into_iter().map(Fact::Failures);
+    let failures = failures::failures(own, &story.all_rows(), false).into_iter().map(Fact::Failures);
     let denials = failures::denials(own).into_iter().map(Fact::Denials);
     let repeats = repeats::of_call(story, call).map(Fact::Repeats);
     let facts = std::iter::once(Fact::Call(fact)).chain(ends).chain(failures).chain(denials).chain(repeats);

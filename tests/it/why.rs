@@ -71,7 +71,7 @@ const CAUSES: &[(&str, &[&str])] = &[
     ),
     (
         "server-fault",
-        &["3 of 3 calls of query on db failed: connect ECONNREFUSED", "the cause was the server"],
+        &["All 3 calls of query on db failed: connect ECONNREFUSED", "the cause was the server"],
     ),
     ("silence", &["40.8 s in which nothing was asked", "!between turns", "!Nothing"]),
     (
@@ -82,6 +82,38 @@ const CAUSES: &[(&str, &[&str])] = &[
         ],
     ),
     ("task-failed", &["export on db failed: disk full", "!2 ", "!tasks/result", "!in all"]),
+    (
+        "died-often",
+        &[
+            "db exited with 3, 5 times, and left 5 requests unanswered; its last words: worker 4104: fatal error.",
+        ],
+    ),
+    (
+        "many-messages",
+        &[
+            "All 6 calls of query on db failed, with 3 messages: boom alpha (2), boom beta (2), boom gamma (2); \
+             10 calls failed in all.",
+            "3 of 4 calls of load on db failed, with 2 messages: ENOENT: no such file or directory (2, the cause was \
+             the arguments), rate limit reached (1, the cause was the server).",
+            "db exited with 0 by itself and left 1 request unanswered; its last words: bye.",
+            "!of 6 calls",
+        ],
+    ),
+    (
+        "model-silent",
+        &[
+            "draft on db timed out; the cause was the client; 2 requests failed in all, 1 of them",
+            "!a person",
+        ],
+    ),
+    (
+        "questions",
+        &[
+            "3.08 s waiting for a person, 1.12 s in tools (draft on db: 1.00 s in 1 call)",
+            "A person or a policy refused drop_table on db, which is not an error.",
+            "A person declined a question of db, which is not an error.",
+        ],
+    ),
     ("timed-out", &["query on db timed out", "the cause was the server", "30.0 s in tools"]),
 ];
 
@@ -154,6 +186,39 @@ fn each_sentence_ends_with_a_handle_that_show_takes() {
 }
 
 #[test]
+fn several_deaths_are_counted_and_an_end_that_nobody_asked_for_is_called_so() {
+    let said = |arguments: &[&str], case| {
+        let (printed, said) = text(&run(&[arguments, &[logs(case).to_str().unwrap()]].concat(), None));
+        assert!(said.is_empty(), "{said}");
+        printed
+    };
+    let sessions = said(&["sessions"], "died-often");
+    assert!(sessions.contains("  5x db exited with 3, "), "{sessions}");
+    let session: Value = serde_json::from_str(&said(&["sessions", "--json"], "died-often")).unwrap();
+    assert_eq!((&session["deaths"], &session["death_count"]), (&json!(["db exited with 3"]), &json!(5)));
+    let gate = said(&["gate", "--no-deaths"], "many-messages");
+    assert!(gate.contains("FAIL  no-deaths  1, limit 0 - db exited with 0 by itself\n"), "{gate}");
+}
+
+#[test]
+fn failures_have_the_total_that_sessions_and_stats_have() {
+    let facts = why_json("many-messages", "many-messages")["facts"].clone();
+    let facts: Vec<&Value> =
+        facts.as_array().unwrap().iter().filter(|fact| fact["fact"] == "failures").collect();
+    let place = logs("many-messages");
+    let (printed, _) = text(&run(&["sessions", "--json", place.to_str().unwrap()], None));
+    let session: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!((&facts[0]["failed_calls"], facts.len()), (&session["errors"], 2));
+    let (printed, _) = text(&run(&["stats", "--by", "error", place.to_str().unwrap()], None));
+    let all = &facts[0]["all_failures"];
+    assert!(printed.contains(&format!("{all} failures, ")), "{all}: {printed}");
+    let messages = facts[0]["messages"].as_array().unwrap();
+    let message = |message: &Value| (message["message"].clone(), message["count"].clone());
+    assert_eq!(messages.iter().map(message).next(), Some((json!("boom alpha"), json!(2))));
+    assert_eq!((&facts[0]["count"], &facts[0]["operations"]), (&json!(6), &json!(6)));
+}
+
+#[test]
 fn a_call_is_explained_by_its_own_history_and_end() {
     let fact = |case: &str, kind: &str| {
         let facts = why_json(case, case)["facts"].clone();
@@ -175,7 +240,9 @@ fn a_call_is_explained_by_its_own_history_and_end() {
         "{looped}"
     );
     let last = why("person", "-1");
-    assert!(last[0].contains("8.00 s of it waiting for an answer to a question"), "{last:?}");
+    assert!(last[0].contains("8.00 s of it waiting for the host"), "{last:?}");
+    let sampled = why("questions", "-3");
+    assert!(sampled[1].contains("draft on db took 1.00 s, 980 ms of it waiting for the host"), "{sampled:?}");
     let beside = why("overlapping", "-1").join("\n");
     assert!(beside.contains("9 other calls of the server were open when it began"), "{beside}");
 }
@@ -333,9 +400,10 @@ fn a_filter_or_a_missing_record_makes_no_statement_about_the_server_false() {
     let narrowed = why_changed("arguments", &["--status", "error"], same);
     assert!(narrowed.contains("5 calls of read_text_file on files failed: ENOENT"), "{narrowed}");
     // The time is that of the session: between two selected calls are others.
-    let time = |text: &str| text.lines().find(|line| line.starts_with("It took ")).map(str::to_owned);
-    assert_eq!(time(&narrowed), time(&all));
-    assert!(time(&all).is_some(), "{all}");
+    let time =
+        |text: &str, begin: &str| text.lines().find_map(|line| line.strip_prefix(begin)).map(str::to_owned);
+    assert_eq!(time(&narrowed, "The whole session took "), time(&all, "It took "), "{narrowed}");
+    assert!(time(&all, "It took ").is_some(), "{all}");
 }
 
 #[test]

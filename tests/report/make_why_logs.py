@@ -270,6 +270,53 @@ def hostile(case):
     server.end(DAY + ms(14_020), "server_died", 1, stderr=["fatal \u001b[2J\u009b2J"])
 
 
+def questions(case):
+    """Two questions to a person, of which the second was declined and its call succeeded; a request to a model; and a
+    call that was refused."""
+    db = case.server("db")
+    asked = dict(direction="server_to_client")
+    db.call(DAY + ms(1050), None, 3000, method="elicitation/create", **asked)
+    db.call(DAY + ms(1000), "ask", 3100, turn="1", user_wait_ms=3000.0)
+    db.call(DAY + ms(5010), None, 980, method="sampling/createMessage", **asked)
+    db.call(DAY + ms(5000), "draft", 1000, turn="1", user_wait_ms=980.0)
+    db.call(DAY + ms(7010), None, 80, method="elicitation/create", status="denied", error_type="declined", **asked)
+    db.call(DAY + ms(7000), "ask", 100, turn="1", user_wait_ms=80.0)
+    db.call(DAY + ms(8000), "drop_table", 2, turn="1", status="denied", error_type="tool_error",
+            error_message="not allowed")
+    db.end(DAY + ms(9000))
+
+
+def model_silent(case):
+    """A call that timed out while the host's model was asked."""
+    db = case.server("db")
+    db.call(DAY + ms(1010), None, 9000, method="sampling/createMessage", direction="server_to_client", status="error",
+            error_type="unanswered")
+    db.call(DAY + ms(1000), "draft", 9000, turn="1", status="timeout", error_type="timeout", user_wait_ms=8990.0)
+    db.end(DAY + ms(12_000))
+
+
+def many_messages(case):
+    """A tool that fails each time, with three messages; other failures; and a server that ended with 0 unasked."""
+    db = case.server("db")
+    failed = dict(turn="1", status="error", error_type="tool_error")
+    for number in range(6):
+        word = ["alpha", "beta", "gamma"][number % 3]
+        db.call(DAY + ms(1000 + 200 * number), "query", 4, error_message=f"boom {word}", **failed)
+    for number, message in enumerate(["ENOENT: no such file or directory"] * 2 + ["rate limit reached"]):
+        db.call(DAY + ms(3000 + 200 * number), "load", 4, error_message=message, **failed)
+    db.call(DAY + ms(4000), "load", 4, turn="1")
+    db.call(DAY + ms(5000), "query_all", 3, turn="1", status="error", error_type="server_exited")
+    db.end(DAY + ms(5003), "server_died", 0, stderr=["bye"])
+
+
+def died_often(case):
+    """Five connections of a server, each of which crashed."""
+    for number in range(5):
+        db = case.server("db", at=5000 * number)
+        db.call(db.start + ms(1000), "query", 500, turn="1", status="error", error_type="server_exited")
+        db.end(db.start + ms(1500), "server_died", 3, stderr=[f"worker {4100 + number}: fatal error"])
+
+
 CASES = {
     "sequential-starts": lambda case: starts(case, True),
     "parallel-starts": lambda case: starts(case, False),
@@ -296,6 +343,10 @@ CASES = {
     "healthy": healthy,
     "hostile": hostile,
     "task-failed": task_failed,
+    "questions": questions,
+    "model-silent": model_silent,
+    "many-messages": many_messages,
+    "died-often": died_often,
 }
 
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::query::live::{LiveConnection, Liveness};
 use crate::query::row::OperationRow;
-use crate::query::time_spent::{Interval, Silence, TimeSpent, length_ms, starting_rows, union};
+use crate::query::time_spent::{Interval, Silence, TimeSpent, length_ms, overlap_ms, starting_rows, union};
 use crate::query::why::story::Story;
 use crate::record::live::{LiveRequest, LiveState};
 use crate::record::timestamp::Timestamp;
@@ -30,6 +30,9 @@ pub(crate) struct TimeFact {
     pub(crate) total_ms: f64,
     /// True if a request is open now, so that the time goes on.
     pub(crate) is_open: bool,
+    /// True if only some operations are selected. The time is that of all operations.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_of_all: bool,
     pub(crate) person_ms: f64,
     pub(crate) tools_ms: f64,
     /// Time in which a model worked, as far as the agent reported it.
@@ -44,7 +47,7 @@ pub(crate) struct TimeFact {
     pub(crate) longest_silence_ms: f64,
     /// Time without an open request between two turns.
     pub(crate) between_turns_ms: f64,
-    /// The tool that was open longest.
+    /// The tool that was open longest, without the time in which a person was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) longest_tool: Option<ToolTime>,
     /// Number of servers that started.
@@ -63,6 +66,8 @@ pub(crate) struct ToolTime {
     pub(crate) tool_name: String,
     pub(crate) calls: u64,
     pub(crate) open_ms: f64,
+    /// The part of `open_ms` in which no person was asked.
+    pub(crate) worked_ms: f64,
     /// Number of those calls that are open now.
     pub(crate) still_open: u64,
     /// Handle of the longest call, or `request` and the request id of a call that is open now.
@@ -100,12 +105,13 @@ pub(super) fn fact(story: &Story, live: &[&LiveConnection], now: Timestamp) -> O
     let mut fact = TimeFact {
         total_ms: time.first.ms_until(time.last),
         is_open: !open.is_empty(),
+        is_of_all: story.rows.len() < all.len(),
         person_ms: time.person_ms,
         tools_ms: time.tools_ms,
         model_ms: time.model_ms,
         start_ms: time.starting_ms,
         servers: time.starts.len(),
-        longest_tool: longest_tool(&all, running().map(|connection| &connection.state), now),
+        longest_tool: longest_tool(&all, running().map(|connection| &connection.state), &time.person, now),
         ..TimeFact::default()
     };
     add_starts(&mut fact, &time, &rows);
@@ -140,13 +146,7 @@ fn add_silences(fact: &mut TimeFact, time: &TimeSpent, rows: &[OperationRow], tu
     let is_lost = |row: &&OperationRow| row.is_tool_call && row.status == Status::Unknown;
     let lost = union(rows.iter().filter(is_lost).map(interval).collect());
     for silence in &time.silences {
-        // Both lists are sorted, and neither overlaps itself.
-        let first = lost.partition_point(|(_, until)| *until <= silence.from.0);
-        let during = lost[first..].iter().take_while(|(from, _)| *from < silence.until.0);
-        let overlap = during.map(|(from, until)| {
-            (*until).min(silence.until.0).saturating_sub((*from).max(silence.from.0)).max(0) as f64 / 1000.0
-        });
-        let unobserved: f64 = overlap.sum();
+        let unobserved = overlap_ms(&lost, (silence.from.0, silence.until.0));
         let silent = silence.ms() - unobserved;
         fact.unobserved_ms += unobserved;
         // The agent knows its turns; without it they are guessed.
@@ -198,26 +198,40 @@ struct ToolCalls<'a> {
 }
 
 impl ToolCalls<'_> {
-    /// Returns the handle of the longest call.
-    fn handle(&self, now: Timestamp) -> Option<String> {
-        let ended = self.longest.map(|row| (row.length_ms(), row.handle()));
+    /// Returns the handle of the call that worked longest.
+    fn handle(&self, person: &[Interval], now: Timestamp) -> Option<String> {
+        let ended = self.longest.map(|row| (worked_ms(person, interval(row)), row.handle()));
         let oldest = self.open.iter().min_by_key(|request| request.started_at);
-        let open = oldest.map(|open| (open.started_at.ms_until(now), format!("request {}", open.request_id)));
+        let open = oldest.map(|open| {
+            (worked_ms(person, open_interval(open, now)), format!("request {}", open.request_id))
+        });
         let longest = ended.into_iter().chain(open).max_by(|a, b| a.0.total_cmp(&b.0));
         longest.map(|(_, handle)| handle)
     }
 }
 
+fn open_interval(request: &LiveRequest, now: Timestamp) -> Interval {
+    (request.started_at.0, now.0.max(request.started_at.0))
+}
+
+/// Returns the part of an interval in which no person was asked, in milliseconds.
+fn worked_ms(person: &[Interval], interval: Interval) -> f64 {
+    (length_ms(&[interval]) - overlap_ms(person, interval)).max(0.0)
+}
+
+/// Returns the tool that worked longest. A moment in which a person was asked, `person`, is not the tool's.
 fn longest_tool<'a>(
     rows: &'a [OperationRow],
     running: impl Iterator<Item = &'a LiveState>,
+    person: &[Interval],
     now: Timestamp,
 ) -> Option<ToolTime> {
     let mut by_tool: HashMap<(&str, &str), ToolCalls<'_>> = HashMap::new();
     for row in rows.iter().filter(|row| row.is_tool_call && row.status != Status::Unknown) {
         let tool = by_tool.entry((&row.server_name, &row.target)).or_default();
         tool.times.push(interval(row));
-        if tool.longest.is_none_or(|longest| longest.length_ms() <= row.length_ms()) {
+        let worked = |row| worked_ms(person, interval(row));
+        if tool.longest.is_none_or(|longest| worked(longest) <= worked(row)) {
             tool.longest = Some(row);
         }
     }
@@ -225,19 +239,23 @@ fn longest_tool<'a>(
         let is_call = |request: &&LiveRequest| request.method == "tools/call" && !request.is_from_server;
         for request in state.open.iter().filter(is_call) {
             let tool = by_tool.entry((&state.server_name, &request.target)).or_default();
-            tool.times.push((request.started_at.0, now.0.max(request.started_at.0)));
+            tool.times.push(open_interval(request, now));
             tool.open.push(request);
         }
     }
     let times = by_tool.into_iter().filter_map(|((server, tool), mut calls)| {
+        let handle = calls.handle(person, now)?;
+        let count = calls.times.len() as u64;
+        let open = union(std::mem::take(&mut calls.times));
         Some(ToolTime {
             server_name: server.to_owned(),
             tool_name: tool.to_owned(),
-            handle: calls.handle(now)?,
-            calls: calls.times.len() as u64,
+            handle,
+            calls: count,
             still_open: calls.open.len() as u64,
-            open_ms: length_ms(&union(std::mem::take(&mut calls.times))),
+            open_ms: length_ms(&open),
+            worked_ms: open.iter().map(|interval| worked_ms(person, *interval)).sum::<f64>().max(0.0),
         })
     });
-    times.max_by(|a, b| a.open_ms.total_cmp(&b.open_ms).then_with(|| b.handle.cmp(&a.handle)))
+    times.max_by(|a, b| a.worked_ms.total_cmp(&b.worked_ms).then_with(|| b.handle.cmp(&a.handle)))
 }

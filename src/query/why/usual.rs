@@ -51,7 +51,7 @@ pub(crate) struct UnusualFact {
     pub(crate) handle: String,
 }
 
-/// Returns the duration of an operation without the time for which it waited for a person.
+/// Returns the duration of an operation without the time for which it waited for the host's user or model.
 pub(super) fn worked_ms(row: &OperationRow) -> f64 {
     (row.length_ms() - row.user_wait_ms.unwrap_or(0.0)).max(0.0)
 }
