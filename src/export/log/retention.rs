@@ -28,6 +28,9 @@ pub(crate) struct LogFile {
     pub(crate) size: u64,
 }
 
+/// Size and last write of each file of a log, by the number of its part and its path.
+type Parts = BTreeMap<(u64, PathBuf), (u64, SystemTime)>;
+
 /// The result of an attempt to delete a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Deletion {
@@ -38,7 +41,7 @@ pub(crate) enum Deletion {
 
 /// Returns the session logs of `folder`, the one with the oldest last write first.
 pub(crate) fn session_logs(folder: &Path) -> io::Result<Vec<SessionLog>> {
-    let mut logs: BTreeMap<String, BTreeMap<(u64, PathBuf), (u64, SystemTime)>> = BTreeMap::new();
+    let mut logs: BTreeMap<String, Parts> = BTreeMap::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -55,7 +58,7 @@ pub(crate) fn session_logs(folder: &Path) -> io::Result<Vec<SessionLog>> {
             logs.entry(log.to_owned()).or_default().insert((part, entry.path()), (metadata.len(), written));
         }
     }
-    let log = |files: BTreeMap<(u64, PathBuf), (u64, SystemTime)>| {
+    let log = |files: Parts| {
         let written = files.values().map(|(_, written)| *written).max()?;
         let file = |((_, path), (size, _))| LogFile { path, size };
         Some(SessionLog { files: files.into_iter().map(file).collect(), written })
