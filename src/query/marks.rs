@@ -22,6 +22,7 @@ impl<'a> Marks<'a> {
     }
 
     /// Returns the place of the next mark; `None` at the end of the line.
+    // A call keeps the code that reads a string short.
     #[inline(never)]
     pub(super) fn next(&mut self) -> Option<usize> {
         while self.bits == 0 {

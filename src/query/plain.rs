@@ -174,15 +174,20 @@ impl<'a> PlainReader<'a> {
     /// Returns the place of the last quote of the string that is next, or of its first backslash.
     #[inline(always)]
     fn second_mark(&mut self) -> Option<usize> {
+        if self.byte(self.at) != b'"' {
+            return None;
+        }
         // The first mark is its first quote.
-        let (_, second) = if self.byte(self.at) == b'"' { self.marks.next_two()? } else { return None };
-        Some(second)
+        self.marks.next_two().map(|(_, second)| second)
     }
 
     /// Moves behind the string that ends at `end`, if that is a quote.
     #[inline(always)]
     fn text_to(&mut self, end: usize) -> Option<&'a str> {
-        let text = if self.byte(end) == b'"' { self.text.get(self.at + 1..end)? } else { return None };
+        if self.byte(end) != b'"' {
+            return None;
+        }
+        let text = self.text.get(self.at + 1..end)?;
         self.at = end + 1;
         Some(text)
     }
