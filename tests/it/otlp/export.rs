@@ -117,8 +117,8 @@ fn what_is_not_taken_is_told_and_sent_the_next_time() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stdout).ends_with(", 7 spans or logs not taken: http_404 7\n"));
     assert!(text(&refused).1.contains("http_404"), "{}", text(&refused).1);
-    let nobody = home.spantap(["export", "--otlp", "http://127.0.0.1:1"]).output().unwrap();
-    let said = text(&nobody).1;
+    let unreachable = home.spantap(["export", "--otlp", "http://127.0.0.1:1"]).output().unwrap();
+    let said = text(&unreachable).1;
     assert!(
         said.contains("note: the collector at 127.0.0.1:1 does not answer (refused); spans wait"),
         "{said}"
