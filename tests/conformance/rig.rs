@@ -210,6 +210,16 @@ impl Host {
         within_deadline(pid, || self.child.wait()).map_err(|error| error.to_string())
     }
 
+    /// Waits for the end, and fails unless the wrapper ends with `code`. The message has what it said on stderr.
+    pub fn ends_with(&mut self, code: i32) -> Verdict {
+        let status = self.wait()?;
+        if status.code() == Some(code) {
+            return Ok(());
+        }
+        let said = read_to_end(self.child.id(), self.errors.take(), "stderr").unwrap_or_default();
+        Err(format!("{code} became {status}. {}", String::from_utf8_lossy(&said)))
+    }
+
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

@@ -174,8 +174,7 @@ fn closed_descriptors(rig: &Rig) -> Verdict {
         let mut command = rig.scripted("sh", &line, &["role:exit", "4"]);
         let mut host =
             rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
-        let status = host.wait()?;
-        expect(status.code() == Some(4), &format!("with {closing}: {status}"))?;
+        host.ends_with(4).map_err(|why| format!("with {closing}: {why}"))?;
         let words = host.read_all()?;
         expect(words.is_empty(), "words on stdout")?;
     }
