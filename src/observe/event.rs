@@ -109,7 +109,7 @@ pub struct Operation {
     pub redactions: RedactionCounts,
 }
 
-/// The facts of a request, all known when it arrives.
+/// The facts of a request, all known when it arrives. Thousands of requests may be open, so what few have is boxed.
 #[derive(Clone, Debug)]
 pub struct CallFacts {
     /// The JSON text of the id: `1` and `"1"` are different.
@@ -139,9 +139,9 @@ pub struct CallFacts {
     /// The model that asked for the call, if the host names it.
     pub model: Option<Redacted>,
     /// The attempt that this request continues (multi round-trip requests).
-    pub continues: Option<Round>,
+    pub continues: Option<Box<Round>>,
     /// Hash of `params.taskId`.
-    pub task_id_hash: Option<Hash>,
+    pub task_id_hash: Option<Box<Hash>>,
     pub span: Span,
 }
 

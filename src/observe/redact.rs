@@ -35,6 +35,7 @@
 //! half a token is not recognised any more. Redacting a redacted text changes nothing.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -197,7 +198,12 @@ pub struct Redactor {
     key_lines: KeyLines,
     /// The end of the last line of stderr, if it is a name whose value may be on one of the next lines.
     open_name: Option<OpenName>,
+    /// The latest names that were harmless, latest first. Names recur, and thousands of open requests share one text.
+    names: VecDeque<Redacted>,
 }
+
+/// Number of harmless names that are remembered.
+const MAX_NAMES: usize = 8;
 
 impl Default for Redactor {
     fn default() -> Redactor {
@@ -226,7 +232,13 @@ impl Redactor {
     }
 
     fn with(rules: CompiledRules) -> Redactor {
-        Redactor { rules, hash_key: None, key_lines: KeyLines::default(), open_name: None }
+        Redactor {
+            rules,
+            hash_key: None,
+            key_lines: KeyLines::default(),
+            open_name: None,
+            names: VecDeque::new(),
+        }
     }
 
     /// Sets the installation's key. With it, a user id that contains personal data is hashed, not replaced.
@@ -250,6 +262,10 @@ impl Redactor {
     }
 
     fn redact_with_findings(&mut self, field: Field, text: &[u8]) -> (Redacted, Vec<Finding>) {
+        let is_name = field == Field::Name;
+        if let Some(name) = self.names.iter().find(|name| is_name && name.as_str().as_bytes() == text) {
+            return (name.clone(), Vec::new());
+        }
         let is_strict = self.rules.mode == RedactionMode::Strict;
         let is_plain_name = field != Field::StderrLine
             && !(field.is_free_text() && is_strict)
@@ -258,7 +274,12 @@ impl Redactor {
             && self.rules.pii.iter().all(|class| PiiClass::STANDARD.contains(class))
             && is_harmless(text);
         if is_plain_name && let Ok(text) = std::str::from_utf8(text) {
-            return (Redacted(text.into()), Vec::new());
+            let redacted = Redacted(text.into());
+            if is_name {
+                self.names.truncate(MAX_NAMES - 1);
+                self.names.push_front(redacted.clone());
+            }
+            return (redacted, Vec::new());
         }
         let text = if field == Field::StderrLine { without_line_end(text) } else { text };
         // The shown text comes from this window. A big text is not looked at as a whole.

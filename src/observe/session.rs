@@ -39,7 +39,7 @@ use facts::ReceivedRequest;
 use losses::UnreportedLosses;
 use notification::{AnsweredRequests, CancelledRequests};
 use peers::Peers;
-use pending::{OpenRequests, Pending, Questions};
+use pending::{OpenRequests, Pending};
 use rounds::Rounds;
 use spans::SpanAssigner;
 use tools::ReportedTools;
@@ -134,7 +134,7 @@ impl Session {
     }
 
     pub(super) fn open_requests(&self) -> impl Iterator<Item = (&CallFacts, Moment)> {
-        self.open.from(0).map(|(_, pending)| (&pending.facts, pending.timing.started))
+        self.open.from(0).map(|(_, pending)| (&pending.facts, pending.started))
     }
 
     pub(super) fn arrived(&self) -> u64 {
@@ -228,25 +228,19 @@ impl Session {
         }
         let asked_for = facts.method.asks_consent().then(|| self.open.only_tool_call()).flatten();
         if let Some(call) = asked_for.and_then(|number| self.open.get_mut(number)) {
-            call.questions.asked(step.now);
+            call.question_asked(step.now);
         }
         self.keep_request(&facts, &within, envelope, step);
         let cursor = tools::cursor(envelope, Member::Cursor);
         let ReceivedRequest { id, meta, redactions, .. } = request;
         let is_tool_call = facts.is_tool_call();
-        self.open.insert(Pending {
-            id,
-            facts,
-            timing: CallTiming { started: step.now, ended: step.now, ..CallTiming::default() },
-            within,
-            progress_token: meta.progress_token.map(|token| RequestId::new(&token)),
-            questions: Questions::default(),
-            asked_for,
-            task: None,
-            cursor,
-            maybe_lost: false,
-            redactions,
-        });
+        let mut pending = Pending::new(id, facts, within, redactions, step.now);
+        pending.progress_token = meta.progress_token.map(|token| RequestId::new(&token));
+        pending.set_cursor(cursor);
+        if let Some(call) = asked_for {
+            pending.set_asked_for(call);
+        }
+        self.open.insert(pending);
         if is_tool_call {
             self.open.adopt_questions(step.now);
         }
@@ -287,8 +281,8 @@ impl Session {
         answer: CallAnswer,
         step: &Step<'_>,
     ) -> (Operation, ConversationTurn) {
-        if let Some(call) = pending.asked_for.and_then(|number| self.open.get_mut(number)) {
-            call.questions.ended(answer.status, step.now);
+        if let Some(call) = pending.asked_for().and_then(|number| self.open.get_mut(number)) {
+            call.question_ended(answer.status, step.now);
         }
         if pending.facts.method != Method::Listen && pending.task.is_none() {
             self.turns.answered(pending.within.conversation_id.as_ref(), step.now);
@@ -355,8 +349,9 @@ impl Session {
     ) {
         self.settle_tasks(true, step);
         for number in self.open.numbers() {
-            let Some(pending) = self.open.get(number) else { continue };
-            let (status, error_type) = pending.end_without_answer(end.reason);
+            let Some((status, error_type)) = self.open.end_without_answer(number, end.reason) else {
+                continue;
+            };
             self.abandon_request(number, status, error_type, step);
         }
         self.end_listings(step);

@@ -108,7 +108,7 @@ impl<'a> Record<'a> {
         if self.event == EventName::McpToolCall {
             self.result_over_limit = answer.over_limit;
         }
-        let task_id_hash = answer.task_id_hash.or(facts.task_id_hash);
+        let task_id_hash = answer.task_id_hash.as_ref().or(facts.task_id_hash.as_deref());
         self.level = if answer.status == Status::Ok || is_probe { Level::Info } else { Level::Warn };
         self.message = message.into();
         self.task_id_hash = task_id_hash.map(|hash| hash.text().into());
@@ -131,7 +131,7 @@ impl<'a> Record<'a> {
         self.thrashing = facts.thrashing.then_some(true);
         self.call_id = facts.call_id.as_ref().and_then(known);
         self.model = facts.model.as_ref().and_then(known);
-        if let Some(round) = facts.continues {
+        if let Some(round) = &facts.continues {
             let foreign = (round.trace_id != facts.span.trace_id).then_some(round.trace_id);
             self.continues_seq = Some(round.seq);
             self.continues_span_id = Some(round.span_id.text().into());

@@ -55,7 +55,7 @@ impl Session {
         let content = Session::content(&pending, envelope);
         let mut answer = self.answer(&mut pending, envelope, &content);
         if let Some(id) = id.as_deref().filter(|id| *id != pending.id.bytes()) {
-            answer.answer_id = Some(self.redactor.redact_counted(Field::Id, id, &mut pending.redactions));
+            answer.answer_id = Some(self.redactor.redact_counted(Field::Id, id, pending.redactions()));
         }
         let Some(pending) =
             number.and_then(|number| self.keep_task(pending, number, &answer, envelope, step))
@@ -153,7 +153,7 @@ impl Session {
     }
 
     fn error_message(&mut self, pending: &mut Pending, text: &str) -> Option<Redacted> {
-        let counts = &mut pending.redactions;
+        let counts = pending.redactions();
         (!text.is_empty()).then(|| self.redactor.redact_counted(Field::Message, text.as_bytes(), counts))
     }
 
@@ -176,7 +176,7 @@ impl Session {
         }
         self.update_peers(pending.facts.method, envelope, step);
         if pending.facts.method == Method::ToolsList && envelope.has(Member::Tools) {
-            self.tools_listed(pending.cursor, envelope, step);
+            self.tools_listed(pending.cursor(), envelope, step);
         }
         if pending.facts.method == Method::PromptsList && envelope.has(Member::Prompts) {
             self.prompts_listed(envelope, step);

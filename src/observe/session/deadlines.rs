@@ -48,9 +48,8 @@ impl Session {
     /// Returns the moment at which [`Session::tick`] next has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let slow = self.settings.slow;
-        let due = |cursor, limit| {
-            self.open.from(cursor).next().map(|(_, pending)| pending.timing.started.after(limit))
-        };
+        let due =
+            |cursor, limit| self.open.from(cursor).next().map(|(_, pending)| pending.started.after(limit));
         let slow_call = due(self.deadlines.slow_cursor, slow);
         let hung_call = due(self.deadlines.hung_cursor, slow.saturating_mul(HUNG));
         [slow_call, hung_call, self.debug_deadline(), self.losses.deadline(), self.task_deadline()]
@@ -63,7 +62,7 @@ impl Session {
     /// are numbered in the order in which they began.
     fn due(&self, cursor: u64, limit: Duration, now: Moment) -> Vec<u64> {
         let open = self.open.from(cursor);
-        open.take_while(|(_, pending)| now.since(pending.timing.started) >= limit)
+        open.take_while(|(_, pending)| now.since(pending.started) >= limit)
             .map(|(number, _)| number)
             .collect()
     }
@@ -71,13 +70,13 @@ impl Session {
     fn report_pending(&mut self, number: u64, first: bool, step: &mut Step<'_>) {
         let in_flight = self.open.len() as u64;
         let Some(pending) = self.open.get_mut(number) else { return };
-        let (facts, started) = (&pending.facts, pending.timing.started);
-        if facts.method.waits_by_design() || pending.task.is_some() {
+        if pending.facts.method.waits_by_design() || pending.task.is_some() {
             return;
         }
         if first {
-            pending.timing.pending_at = Some(step.now);
+            pending.reported_pending(step.now);
         }
+        let (facts, started) = (&pending.facts, pending.started);
         let is_to_server = facts.direction == Direction::ClientToServer;
         if !is_to_server && !self.losses.is_pending_reported() {
             return;

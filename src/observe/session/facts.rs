@@ -58,6 +58,7 @@ impl Session {
         let args_hash = has_args.then(|| self.args_hash(envelope));
         let jsonrpc = envelope.head(Member::JsonRpc).filter(|raw| *raw != b"\"2.0\"").map(message::text);
         let jsonrpc = jsonrpc.filter(|text| !text.is_empty() && **text != *b"2.0");
+        let task_id = envelope.head(Member::ParamsTaskId);
         let Session { redactor, spans, hashing, .. } = self;
         let mut redact = |field, text: &[u8]| redactor.redact_counted(field, text, redactions);
         CallFacts {
@@ -76,8 +77,8 @@ impl Session {
             alarming_repeats: 1,
             call_id: meta.call.as_deref().map(|call| redact(Field::Id, call.as_bytes())),
             model: meta.model.as_deref().map(|model| redact(Field::Name, model.as_bytes())),
-            continues,
-            task_id_hash: envelope.head(Member::ParamsTaskId).map(|raw| hashing.raw(&message::text(raw))),
+            continues: continues.map(Box::new),
+            task_id_hash: task_id.map(|raw| Box::new(hashing.raw(&message::text(raw)))),
             span: spans.assign(meta, now, |state| redact(Field::TraceState, state)),
         }
     }

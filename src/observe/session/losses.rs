@@ -137,10 +137,7 @@ impl Session {
         *newlines += gap.newlines;
         self.totals.bytes_lost += gap.bytes;
         if let Some(direction) = Direction::of(gap.stream) {
-            let asked = self.open.values_mut();
-            asked
-                .filter(|pending| pending.facts.direction == direction.reversed())
-                .for_each(|pending| pending.maybe_lost = true);
+            self.open.answers_lost(direction.reversed());
         }
         if self.losses.bytes_reported.is_none() || self.losses.is_due(step.now) {
             self.report_lost_bytes(step);

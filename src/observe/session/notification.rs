@@ -111,10 +111,7 @@ impl Session {
         let Some(token) = envelope.raw(Member::ProgressToken).and_then(message::plain) else { return };
         let token = RequestId::new(&token);
         if let Some(pending) = self.open.by_progress_token(direction.reversed(), token.bytes()) {
-            let progress =
-                pending.timing.progress.get_or_insert(CallProgress { count: 0, first: now, last: now });
-            progress.count += 1;
-            progress.last = now;
+            pending.progressed(now);
         }
     }
 

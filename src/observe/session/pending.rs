@@ -24,26 +24,39 @@ const MAX_PENDING_TEXT: usize = 8 << 20;
 /// Open questions to a person that are remembered for the next call. If there are more, the oldest one is forgotten.
 const MAX_QUESTIONS: usize = 64;
 
+/// An open request. Thousands may be open, so what few of them have is boxed.
 pub(super) struct Pending {
     pub(super) id: RequestId,
     pub(super) facts: CallFacts,
-    /// `ended` is set by [`Pending::finish`].
-    pub(super) timing: CallTiming,
+    pub(super) started: Moment,
     pub(super) within: ConversationTurn,
     pub(super) progress_token: Option<RequestId>,
-    pub(super) questions: Questions,
-    /// For a question to a person: the number of the tool call that it probably belongs to.
-    pub(super) asked_for: Option<u64>,
     /// The task with which this call was answered.
-    pub(super) task: Option<OpenTask>,
+    pub(super) task: Option<Box<OpenTask>>,
+    extras: Option<Box<Extras>>,
+}
+
+/// What few open requests have.
+#[derive(Default)]
+struct Extras {
+/// So [`MAX_PENDING`] requests take 6 MiB, and their texts and indexes about 3.
+const _: () = assert!(size_of::<Pending>() <= 400);
+
+/// Facts that few open requests have.
+#[derive(Default)]
+struct Extras {
+    /// When the request was first reported as pending.
+    pending_at: Option<Moment>,
+    progress: Option<CallProgress>,
+    questions: Questions,
+    /// For a question to a person: the number of the tool call that it probably belongs to.
+    asked_for: Option<u64>,
     /// The cursor in a `tools/list`.
-    pub(super) cursor: Option<PageCursor>,
-    /// True if bytes that may have held the answer were lost.
-    pub(super) maybe_lost: bool,
-    pub(super) redactions: RedactionCounts,
+    cursor: Option<PageCursor>,
 }
 
 /// The task of an open call.
+    redactions: RedactionCounts,
 pub(super) struct OpenTask {
     pub(super) id: Hash,
     pub(super) handle_at: Moment,
@@ -54,8 +67,8 @@ pub(super) struct OpenTask {
 }
 
 /// The questions to a person that were open while a call was the only open tool call.
-#[derive(Default)]
-pub(super) struct Questions {
+#[derive(Clone, Copy, Default)]
+struct Questions {
     open: u32,
     /// When the first of the open questions was asked.
     since: Moment,
@@ -66,7 +79,7 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    pub(super) fn asked(&mut self, now: Moment) {
+    fn asked(&mut self, now: Moment) {
         if self.open == 0 {
             self.since = now;
         }
@@ -74,7 +87,7 @@ impl Questions {
     }
 
     /// Takes the end of a question. One that was not answered leaves the last answer as it is.
-    pub(super) fn ended(&mut self, status: Status, now: Moment) {
+    fn ended(&mut self, status: Status, now: Moment) {
         if self.open == 0 {
             return;
         }
@@ -90,7 +103,7 @@ impl Questions {
     }
 
     /// Takes the end of the call, after which its questions do not count.
-    pub(super) fn close(&mut self, now: Moment) {
+    fn close(&mut self, now: Moment) {
         self.waited = self.waited(now);
         self.open = 0;
     }
@@ -102,6 +115,76 @@ impl Questions {
 }
 
 impl Pending {
+    /// Makes a request that begins now. `redactions` counts what was replaced in its texts.
+    pub(super) fn new(
+        id: RequestId,
+        facts: CallFacts,
+        within: ConversationTurn,
+        redactions: RedactionCounts,
+        now: Moment,
+    ) -> Pending {
+        let extras = (!redactions.is_empty()).then(|| Box::new(Extras { redactions, ..Extras::default() }));
+        Pending { id, facts, started: now, within, progress_token: None, task: None, extras }
+    }
+
+    fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    /// Takes the cursor of a `tools/list`.
+    pub(super) fn set_cursor(&mut self, cursor: Option<PageCursor>) {
+        if cursor.is_some() {
+    /// Returns the counts of what was replaced in the texts of this request and of its answer.
+    pub(super) fn redactions(&mut self) -> &mut RedactionCounts {
+        &mut self.extras().redactions
+    }
+
+            self.extras().cursor = cursor;
+        }
+    }
+
+    pub(super) fn cursor(&self) -> Option<PageCursor> {
+        self.extras.as_ref()?.cursor
+    }
+
+    /// Takes note of the first report that this request is pending.
+    pub(super) fn reported_pending(&mut self, now: Moment) {
+        self.extras().pending_at = Some(now);
+    }
+
+    /// Counts a report of progress.
+    pub(super) fn progressed(&mut self, now: Moment) {
+        let progress = self.extras().progress.get_or_insert(CallProgress { count: 0, first: now, last: now });
+        progress.count += 1;
+        progress.last = now;
+    }
+
+    /// Takes note that this question to a person probably belongs to the tool call with this number.
+    pub(super) fn set_asked_for(&mut self, call: u64) {
+        self.extras().asked_for = Some(call);
+    }
+
+    pub(super) fn asked_for(&self) -> Option<u64> {
+        self.extras.as_ref()?.asked_for
+    }
+
+    /// Takes note of a question to a person while this call is the only open one.
+    pub(super) fn question_asked(&mut self, now: Moment) {
+        self.extras().questions.asked(now);
+    }
+
+    /// Takes the end of such a question.
+    pub(super) fn question_ended(&mut self, status: Status, now: Moment) {
+        self.extras().questions.ended(status, now);
+    }
+
+    /// Takes the end of the call, after which its questions do not count.
+    pub(super) fn close_questions(&mut self, now: Moment) {
+        if let Some(extras) = &mut self.extras {
+            extras.questions.close(now);
+        }
+    }
+
     /// Returns the bytes of the texts that this request keeps. A text that it shares with other requests counts
     /// each time.
     fn text_size(&self) -> usize {
@@ -132,7 +215,9 @@ impl Pending {
         call_timeout: Option<Duration>,
         now: Moment,
     ) -> (Operation, ConversationTurn) {
-        let Pending { facts, mut timing, within, questions, task, redactions, .. } = self;
+        let Pending { facts, started, within, task, extras, .. } = self;
+        let Extras { pending_at, progress, questions, redactions, .. } =
+            extras.map(|extras| *extras).unwrap_or_default();
         if questions.declined && answer.status == Status::Error {
             answer.status = Status::Denied;
         }
@@ -141,20 +226,26 @@ impl Pending {
         let can_be_late = !matches!(answer.status, Status::Cancelled | Status::Unknown)
             && !facts.method.waits_by_design()
             && task.is_none();
-        if can_be_late && call_timeout.is_some_and(|limit| now.since(timing.started) > limit) {
+        if can_be_late && call_timeout.is_some_and(|limit| now.since(started) > limit) {
             answer.status = Status::Timeout;
             answer.error_type = Some(ErrorType::Timeout);
         }
-        timing.ended = now.max(timing.started);
-        timing.task_handle = task.map(|task| task.handle_at);
-        timing.user_wait = questions.waited(now).min(timing.ended.since(timing.started));
+        let ended = now.max(started);
+        let timing = CallTiming {
+            started,
+            ended,
+            pending_at,
+            progress,
+            user_wait: questions.waited(now).min(ended.since(started)),
+            task_handle: task.map(|task| task.handle_at),
+        };
         (Operation { facts, answer, timing, count: 1, redactions }, within)
     }
 
-    /// Returns how this request ends if the connection ends before the answer.
-    pub(super) fn end_without_answer(&self, reason: EndReason) -> (Status, ErrorType) {
+    /// Returns how this request ends if the connection ends before the answer, of which bytes may have been lost.
+    fn end_without_answer(&self, reason: EndReason, maybe_lost: bool) -> (Status, ErrorType) {
         let is_to_server = self.facts.direction == Direction::ClientToServer;
-        if self.maybe_lost {
+        if maybe_lost {
             (Status::Unknown, ErrorType::Gap)
         } else if self.task.is_some() {
             (Status::Unknown, ErrorType::TaskOpen)
@@ -181,6 +272,8 @@ pub(super) struct OpenRequests {
     /// Calls of the client that were answered with a task, by the digest of its id.
     by_task: HashMap<[u8; 32], u64>,
     next_number: u64,
+    /// For each direction of requests: bytes that may have held the answer were lost if the number is below this one.
+    answers_lost_before: [u64; 2],
     /// Bytes of the texts in `by_number`.
     text: usize,
 }
@@ -261,6 +354,18 @@ impl OpenRequests {
         self.get_mut(number)
     }
 
+    /// Takes note that bytes were lost that may have held the answers of all open requests of `direction`.
+    pub(super) fn answers_lost(&mut self, direction: Direction) {
+        self.answers_lost_before[direction as usize] = self.next_number;
+    }
+
+    /// Returns how an open request ends if the connection ends before the answer.
+    pub(super) fn end_without_answer(&self, number: u64, reason: EndReason) -> Option<(Status, ErrorType)> {
+        let pending = self.get(number)?;
+        let maybe_lost = number < self.answers_lost_before[pending.facts.direction as usize];
+        Some(pending.end_without_answer(reason, maybe_lost))
+    }
+
     /// Returns the number of requests that have arrived.
     pub(super) fn arrived(&self) -> u64 {
         self.next_number
@@ -279,10 +384,6 @@ impl OpenRequests {
         self.by_number.range(number..).map(|(number, pending)| (*number, &**pending))
     }
 
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
-        self.by_number.values_mut().map(|pending| &mut **pending)
-    }
-
     /// Returns the request that has to go before another one is taken.
     pub(super) fn oldest_if_full(&self) -> Option<u64> {
         let is_full = self.by_number.len() >= MAX_PENDING || self.text > MAX_PENDING_TEXT;
@@ -297,8 +398,8 @@ impl OpenRequests {
         let Some(call) = self.only_tool_call() else { return };
         for question in self.questions.clone() {
             if let Some(pending) = self.get_mut(question) {
-                pending.asked_for = Some(call);
-                self.get_mut(call).into_iter().for_each(|call| call.questions.asked(now));
+                pending.set_asked_for(call);
+                self.get_mut(call).into_iter().for_each(|call| call.question_asked(now));
             }
         }
     }

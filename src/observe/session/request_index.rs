@@ -1,67 +1,79 @@
 //! Finds requests by id or progress token: by the exact spelling, and by the value that several spellings share.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::observe::message::{self, RequestId};
 
 /// The peers choose the ids, so the hashes are seeded by this process.
 type Table<V> = HashMap<RequestId, V, foldhash::fast::RandomState>;
 
-/// Numbers of requests by id. A number is in both tables or in none.
+/// Numbers of requests by id.
 #[derive(Default)]
 pub(super) struct RequestIndex {
-    exact: Table<u64>,
     by_value: Table<SameValue>,
 }
 
-/// The requests whose ids have one value.
-#[derive(Default)]
-struct SameValue {
-    count: usize,
-    /// The exclusive or of their numbers, which is the number if there is one request.
-    numbers: u64,
+/// The requests whose ids have one value: at least one.
+enum SameValue {
+    One(RequestId, u64),
+    /// By the exact id.
+    Many(Box<Table<u64>>),
 }
 
 impl RequestIndex {
     /// Adds a request. It takes the place of an earlier one with exactly this id.
     pub(super) fn insert(&mut self, id: &RequestId, number: u64) {
-        if let Some(earlier) = self.exact.insert(id.clone(), number) {
-            self.forget_value(id, earlier);
+        match self.by_value.entry(id.value()) {
+            Entry::Vacant(entry) => {
+                entry.insert(SameValue::One(id.clone(), number));
+            }
+            Entry::Occupied(mut entry) => match entry.get_mut() {
+                SameValue::One(exact, earlier) if exact == id => *earlier = number,
+                SameValue::One(exact, earlier) => {
+                    let both = [(exact.clone(), *earlier), (id.clone(), number)];
+                    *entry.get_mut() = SameValue::Many(Box::new(both.into_iter().collect()));
+                }
+                SameValue::Many(numbers) => {
+                    numbers.insert(id.clone(), number);
+                }
+            },
         }
-        let same = self.by_value.entry(id.value()).or_default();
-        same.count += 1;
-        same.numbers ^= number;
     }
 
     /// Removes a request, unless a later one took its place. Returns true if it was removed.
     pub(super) fn remove(&mut self, id: &RequestId, number: u64) -> bool {
-        let is_found = self.exact(id.bytes()) == Some(number);
-        if is_found {
-            self.exact.remove(id);
-            self.forget_value(id, number);
+        let value = message::value(id.bytes());
+        let Some(same) = self.by_value.get_mut(&*value) else { return false };
+        let (is_found, is_last) = match same {
+            SameValue::One(exact, found) => (exact == id && *found == number, true),
+            SameValue::Many(numbers) => {
+                let is_found = numbers.get(id) == Some(&number);
+                if is_found {
+                    numbers.remove(id);
+                }
+                (is_found, numbers.is_empty())
+            }
+        };
+        if is_found && is_last {
+            self.by_value.remove(&*value);
         }
         is_found
     }
 
-    fn forget_value(&mut self, id: &RequestId, number: u64) {
-        let value = id.value();
-        if let Some(same) = self.by_value.get_mut(&value) {
-            same.count -= 1;
-            same.numbers ^= number;
-            if same.count == 0 {
-                self.by_value.remove(&value);
-            }
-        }
-    }
-
     /// Returns the request with exactly this id.
     pub(super) fn exact(&self, id: &[u8]) -> Option<u64> {
-        self.exact.get(id).copied()
+        match self.by_value.get(&*message::value(id))? {
+            SameValue::One(exact, number) => (exact.bytes() == id).then_some(*number),
+            SameValue::Many(numbers) => numbers.get(id).copied(),
+        }
     }
 
     /// Returns the only request whose id has the value of this id.
     pub(super) fn only_of_value(&self, id: &[u8]) -> Option<u64> {
-        let same = self.by_value.get(&*message::value(id))?;
-        (same.count == 1).then_some(same.numbers)
+        match self.by_value.get(&*message::value(id))? {
+            SameValue::One(_, number) => Some(*number),
+            SameValue::Many(numbers) => numbers.values().next().copied().filter(|_| numbers.len() == 1),
+        }
     }
 }

@@ -91,8 +91,8 @@ impl Session {
         for is_result_seen in [false, true] {
             self.known_tasks.is_new((id, is_result_seen));
         }
-        pending.task =
-            Some(OpenTask { id, handle_at: step.now, answer_id: answer.answer_id.clone(), ended: None });
+        let answer_id = answer.answer_id.clone();
+        pending.task = Some(Box::new(OpenTask { id, handle_at: step.now, answer_id, ended: None }));
         self.open.keep(number, pending);
         // The handle may have the outcome.
         self.task_status(id, &OF_RESULT, envelope, step);
@@ -108,7 +108,8 @@ impl Session {
         step: &mut Step<'_>,
     ) {
         let CallFacts { method, direction, task_id_hash, .. } = &pending.facts;
-        let Some(id) = task_id_hash.filter(|_| *direction == Direction::ClientToServer) else { return };
+        let is_of_client = *direction == Direction::ClientToServer;
+        let Some(&id) = task_id_hash.as_deref().filter(|_| is_of_client) else { return };
         match method {
             Method::Tasks => self.task_status(id, &OF_RESULT, envelope, step),
             Method::TasksResult if is_outcome(&pending.facts, answer) => {
@@ -159,7 +160,7 @@ impl Session {
                 && let Some(task) = pending.task.as_mut().filter(|task| task.ended.is_none())
             {
                 task.ended = Some((answer, step.now));
-                pending.questions.close(step.now);
+                pending.close_questions(step.now);
                 // Entries whose call has ended meanwhile are half of the list at most.
                 if self.settling.len() > 2 * self.open.len() {
                     self.settling.retain(|(_, number)| self.open.get(*number).is_some());
@@ -227,7 +228,7 @@ impl Session {
         redactions: &mut RedactionCounts,
     ) -> Option<Redacted> {
         let pending = number.and_then(|number| self.open.get_mut(number));
-        let counts = pending.map_or(redactions, |pending| &mut pending.redactions);
+        let counts = pending.map_or(redactions, |pending| pending.redactions());
         let text = text.as_bytes();
         (!text.is_empty()).then(|| self.redactor.redact_counted(Field::Message, text, counts))
     }

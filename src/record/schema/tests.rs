@@ -68,12 +68,12 @@ impl Filled {
             alarming_repeats: 1,
             call_id: self.some(text("toolu_1")),
             model: self.some(text("a-model")),
-            continues: self.some(Round {
+            continues: self.some(Box::new(Round {
                 seq: 3,
                 trace_id: TraceId::new([9; 16]).unwrap(),
                 span_id: SpanId::new([8; 8]).unwrap(),
-            }),
-            task_id_hash: self.some(hash()),
+            })),
+            task_id_hash: self.some(Box::new(hash())),
             span: self.span(),
             target,
         };
