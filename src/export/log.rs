@@ -1,11 +1,11 @@
 //! The session log: one file for each connection, one line for each record.
 //!
-//! The observer thread puts lines into a bounded queue in memory. The writer thread takes them out in large
-//! pieces, so only the writer hangs if the disk hangs. `tracing_appender::non_blocking` would do most of
+//! The observer thread puts lines into a bounded queue of blocks in memory. The writer thread takes them out block by
+//! block, so only the writer hangs if the disk hangs. `tracing_appender::non_blocking` would do most of
 //! this, but it counts lines instead of bytes, cannot wait for a burst to drain, and its guard prints to
 //! standard output, which carries the protocol, if its worker is stuck at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -36,16 +36,16 @@ pub struct LogSettings {
     pub max_total_size: Option<u64>,
 }
 
-/// Bytes that may wait for the disk. The rings before the observer are the larger buffer.
+/// Bytes that may wait for the disk, with those that are being written. The rings before the observer are the larger
+/// buffer.
 const MAX_QUEUE: usize = 4 << 20;
+/// Room of a block of lines, in bytes. A longer line has a block of its own. Each write is of one block and counts as
+/// progress of the disk. One block is kept while no lines come.
+const BLOCK: usize = 64 << 10;
 /// How long the writer waits for more lines, to write them together. The kernel has a record well within a
 /// second.
 const LINGER: Duration = Duration::from_millis(20);
-/// Largest number of bytes in one write; each write counts as progress of the disk.
-const PIECE: usize = 256 << 10;
-/// Room for lines that is kept while none come, in bytes.
-const IDLE_ROOM: usize = 64 << 10;
-/// Time without lines after which the rest of their room is given back.
+/// Time without lines after which all blocks but one are given back.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long the observer thread waits for progress if the queue is full. The writer thread has the lowest
 /// priority, so a busy machine may delay it for this long.
@@ -116,19 +116,22 @@ struct LogState {
     room: Condvar,
     file: Mutex<SessionFile>,
     dropped: Mutex<BTreeMap<&'static str, u64>>,
-    /// Number of pieces that the disk has taken.
+    /// Number of blocks that the disk has taken.
     progress: AtomicU64,
 }
 
 #[derive(Default)]
 struct LineQueue {
-    lines: Vec<u8>,
-    /// The room of lines that have been written, for the next lines. A new room for each write would be touched page
-    /// by page, and the allocator would keep more than two of them.
-    spare: Vec<u8>,
+    /// Whole lines. New ones go into the last block.
+    blocks: VecDeque<Vec<u8>>,
+    /// Bytes in `blocks`.
+    size: usize,
+    /// Blocks that have been written, for the next lines. The memory of a new one would be touched page by page.
+    spare: Vec<Vec<u8>>,
     closing: bool,
-    /// Number of lines that are being written now.
+    /// Number of lines that are being written now, and their bytes.
     in_hand: u64,
+    size_in_hand: usize,
     /// True if the last line is written and no line will follow.
     closed: bool,
     /// True if the deadline is over: the lines in hand have been counted as lost.
@@ -217,7 +220,7 @@ impl Log {
     /// Queues the line in `self.line`, the record with number `seq`.
     fn queue(&mut self, seq: u64) {
         let mut queue = lock(&self.shared.queue);
-        while !queue.lines.is_empty() && queue.lines.len() + self.line.len() > MAX_QUEUE {
+        while queue.is_full_for(&self.line) {
             let before = self.shared.progress.load(Ordering::Relaxed);
             if self.stuck_at == Some(before) {
                 drop(queue);
@@ -230,14 +233,14 @@ impl Log {
             let is_stuck = timeout.timed_out() && self.shared.progress.load(Ordering::Relaxed) == before;
             self.stuck_at = is_stuck.then_some(before);
         }
-        let before = queue.lines.len();
+        let before = queue.size;
         if self.missing > 0 {
-            queue.lines.extend(gap_line(&self.identity, self.missing, "queue_full", seq));
+            queue.push(&gap_line(&self.identity, self.missing, "queue_full", seq));
             self.missing = 0;
         }
-        queue.lines.extend_from_slice(&self.line);
+        queue.push(&self.line);
         let enough = MAX_QUEUE / 4;
-        let is_time = before == 0 || (before < enough && queue.lines.len() >= enough);
+        let is_time = before == 0 || (before < enough && queue.size >= enough);
         drop(queue);
         if is_time {
             self.shared.ready.notify_all();
@@ -294,15 +297,15 @@ impl LogState {
         let mut retry_at: Option<Instant> = None;
         loop {
             let mut queue = lock(&self.queue);
-            while queue.lines.is_empty() && !queue.closing {
-                if queue.lines.capacity() + queue.spare.capacity() <= IDLE_ROOM {
+            while queue.blocks.is_empty() && !queue.closing {
+                if queue.spare.len() <= 1 {
                     queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
                     continue;
                 }
                 let waited = self.ready.wait_timeout(queue, QUIET).unwrap_or_else(PoisonError::into_inner);
                 queue = waited.0;
                 if waited.1.timed_out() {
-                    queue.shrink();
+                    queue.spare = queue.spare.pop().into_iter().collect();
                 }
             }
             let wait = |queue, time, condition: fn(&mut LineQueue) -> bool| {
@@ -313,7 +316,7 @@ impl LogState {
                 let pause = at.saturating_duration_since(Instant::now());
                 queue = wait(queue, pause, |queue| !queue.closing);
             }
-            queue = wait(queue, LINGER, |queue| !queue.closing && queue.lines.len() < MAX_QUEUE / 4);
+            queue = wait(queue, LINGER, |queue| !queue.closing && queue.size < MAX_QUEUE / 4);
             // The closing thread writes the rest.
             if queue.closing {
                 return;
@@ -336,31 +339,22 @@ impl LogState {
         self.room.notify_all();
     }
 
-    /// Writes all queued lines. Only the thread that has locked the file takes lines out, so they keep their
-    /// order.
+    /// Writes the blocks that are queued now. Only the thread that has locked the file takes blocks out, so the lines
+    /// keep their order.
     fn write(&self, file: &mut SessionFile) {
-        let lines = {
-            let mut queue = lock(&self.queue);
-            let spare = std::mem::take(&mut queue.spare);
-            let lines = std::mem::replace(&mut queue.lines, spare);
-            queue.in_hand = count_lines(&lines);
-            lines
-        };
-        self.room.notify_all();
-        let mut rest = lines.as_slice();
-        while !rest.is_empty() {
-            let (piece, after) = first_piece(rest);
-            rest = after;
-            let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| file.write(piece)));
+        let count = lock(&self.queue).blocks.len();
+        for _ in 0..count {
+            let Some(block) = lock(&self.queue).take() else { return };
+            let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| file.write(&block)));
             let lost = match written {
                 Ok(lost) => lost,
-                Err(_) => Some(("writer_panic", count_lines(piece))),
+                Err(_) => Some(("writer_panic", count_lines(&block))),
             };
             if lost.is_none() {
                 self.progress.fetch_add(1, Ordering::Relaxed);
             }
             let mut queue = lock(&self.queue);
-            queue.in_hand -= count_lines(piece);
+            queue.put_back(block);
             // After the deadline these lines have been counted already.
             let lost = lost.filter(|_| !queue.abandoned);
             drop(queue);
@@ -369,27 +363,50 @@ impl LogState {
                 self.count(reason, count);
             }
         }
-        let mut written = lines;
-        written.clear();
-        lock(&self.queue).spare = written;
     }
 }
 
 impl LineQueue {
-    /// Gives back what a burst has needed.
-    fn shrink(&mut self) {
-        self.lines.shrink_to(IDLE_ROOM / 2);
-        self.spare.shrink_to(IDLE_ROOM / 2);
+    /// Returns true if `line` has to wait for lines before it to be written.
+    fn is_full_for(&self, line: &[u8]) -> bool {
+        let waiting = self.size + self.size_in_hand;
+        waiting > 0 && waiting + line.len() > MAX_QUEUE
     }
-}
 
-/// Splits `lines` after at most [`PIECE`] bytes of whole lines, but after one line at the earliest.
-fn first_piece(lines: &[u8]) -> (&[u8], &[u8]) {
-    if lines.len() <= PIECE {
-        return (lines, &[]);
+    fn push(&mut self, line: &[u8]) {
+        let has_room = self.blocks.back().is_some_and(|block| block.len() + line.len() <= BLOCK);
+        if !has_room {
+            let spare = self.spare.pop().filter(|_| line.len() <= BLOCK);
+            self.blocks.push_back(spare.unwrap_or_else(|| Vec::with_capacity(line.len().max(BLOCK))));
+        }
+        if let Some(block) = self.blocks.back_mut() {
+            block.extend_from_slice(line);
+            self.size += line.len();
+        }
     }
-    let end = memchr::memrchr(b'\n', &lines[..PIECE]).or_else(|| memchr::memchr(b'\n', lines));
-    lines.split_at(end.map_or(lines.len(), |at| at + 1))
+
+    /// Takes the oldest block, to write it.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let block = self.blocks.pop_front()?;
+        self.size -= block.len();
+        self.size_in_hand = block.len();
+        self.in_hand = count_lines(&block);
+        Some(block)
+    }
+
+    /// Takes back a block whose lines are written or lost.
+    fn put_back(&mut self, mut block: Vec<u8>) {
+        (self.in_hand, self.size_in_hand) = (0, 0);
+        block.clear();
+        if block.capacity() <= BLOCK {
+            self.spare.push(block);
+        }
+    }
+
+    /// Returns the number of lines that are not written.
+    fn unwritten(&self) -> u64 {
+        self.in_hand + self.blocks.iter().map(|block| count_lines(block)).sum::<u64>()
+    }
 }
 
 impl Output for Log {
@@ -440,7 +457,7 @@ impl Output for Log {
         }
         if !queue.closed {
             queue.abandoned = true;
-            let lost = queue.in_hand + count_lines(&queue.lines);
+            let lost = queue.unwritten();
             drop(queue);
             self.shared.count("timeout", lost);
         }

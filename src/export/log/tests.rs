@@ -160,7 +160,7 @@ fn the_room_of_a_burst_is_given_back_when_no_more_lines_come() {
     let until = Instant::now() + LONG;
     loop {
         let queue = lock(&log.shared.queue);
-        if queue.lines.is_empty() && queue.lines.capacity() + queue.spare.capacity() <= IDLE_ROOM {
+        if queue.blocks.is_empty() && queue.spare.len() <= 1 {
             break;
         }
         drop(queue);
@@ -187,6 +187,26 @@ fn a_hanging_disk_is_waited_for_once_and_every_loss_is_counted() {
     assert_eq!(full.iter().map(|dropped| dropped.reason).collect::<Vec<_>>(), ["queue_full"]);
     close(&mut log, Duration::from_millis(20));
     assert_eq!(dropped(&log), all, "the record that the disk has not written yet counts too");
+    disk.set(DiskMode::Well);
+}
+
+#[test]
+fn while_the_disk_takes_nothing_the_lines_hold_the_limit_and_one_block_more() {
+    let disk = ModelDisk::new(DiskMode::Slow(Duration::ZERO));
+    let mut log = disk.log();
+    log.patience = LONG;
+    take(&mut log, 0..2 * MORE_THAN_THE_QUEUE);
+    disk.set(DiskMode::Hangs);
+    log.patience = Duration::ZERO;
+    take(&mut log, 2 * MORE_THAN_THE_QUEUE..6 * MORE_THAN_THE_QUEUE);
+    disk.wait_until(|state| state.is_hanging);
+    let queue = lock(&log.shared.queue);
+    let in_hand = BLOCK;
+    let held = queue.blocks.iter().chain(&queue.spare).map(Vec::capacity).sum::<usize>() + in_hand;
+    assert!(queue.size + queue.size_in_hand <= MAX_QUEUE);
+    // Less than a line of each block is empty.
+    assert!(held <= MAX_QUEUE + MAX_QUEUE / 32 + BLOCK, "{held}");
+    drop(queue);
     disk.set(DiskMode::Well);
 }
 
@@ -257,15 +277,31 @@ fn a_log_without_records_ends_at_once_and_leaves_no_file() {
 }
 
 #[test]
-fn pieces_are_whole_lines() {
-    let line = |length: usize| [vec![b'x'; length], b"\n".to_vec()].concat();
-    for (lines, first) in [
-        (line(10), 11),
-        ([line(10), line(PIECE)].concat(), 11),
-        ([line(PIECE), line(10)].concat(), PIECE + 1),
-        ([line(PIECE / 2), line(PIECE / 4), line(PIECE)].concat(), PIECE / 2 + PIECE / 4 + 2),
+fn blocks_are_whole_lines_and_a_long_line_has_its_own() {
+    let line = |length: usize| [vec![b'x'; length - 1], b"\n".to_vec()].concat();
+    for (lengths, blocks) in [
+        (&[11, 11][..], &[22][..]),
+        (&[11, BLOCK], &[11, BLOCK]),
+        (&[BLOCK - 11, 11, 1], &[BLOCK, 1]),
+        (&[11, BLOCK + 1, 11, 11], &[11, BLOCK + 1, 22]),
     ] {
-        let (piece, rest) = first_piece(&lines);
-        assert_eq!((piece.len(), rest.len()), (first, lines.len() - first));
+        let mut queue = LineQueue::default();
+        lengths.iter().for_each(|length| queue.push(&line(*length)));
+        let lines = queue.unwritten();
+        assert_eq!((lines, queue.size), (lengths.len() as u64, lengths.iter().sum()));
+        for length in blocks {
+            let block = queue.take().unwrap();
+            assert_eq!((block.len(), block.last()), (*length, Some(&b'\n')));
+            assert_eq!(
+                queue.unwritten(),
+                queue.in_hand + queue.blocks.iter().map(|b| count_lines(b)).sum::<u64>()
+            );
+            queue.put_back(block);
+        }
+        assert_eq!((queue.take(), queue.unwritten(), queue.size), (None, 0, 0));
+        assert!(
+            queue.spare.iter().all(|block| block.capacity() == BLOCK),
+            "the room of a long line is not kept"
+        );
     }
 }
