@@ -111,11 +111,13 @@ pub struct RelayOptions {
 
 impl Default for RelayOptions {
     /// Returns rings that hold a burst of 200,000 messages of 100 bytes, even if the observer runs only after
-    /// the burst and each message and each newline is a read of its own. Untouched pages cost nothing.
+    /// the burst and each message and each newline is a read of its own. Of 100,000 messages in one direction, each
+    /// takes 16 + 100 and 16 + 1 bytes, rounded up to 120 and 24, and their 14.4 MB need 110 segments, of which at most
+    /// 4 KiB stay empty. The rings have 112. Untouched pages cost nothing.
     fn default() -> RelayOptions {
         RelayOptions {
             when_full: WhenFull::Lose,
-            ring_size: 19 << 20,
+            ring_size: 29 << 19,
             stderr_ring_size: 1 << 20,
             orphan_grace: ORPHAN_GRACE,
         }
@@ -478,5 +480,31 @@ impl Orphan {
         if open_for >= grace * 2 && !std::mem::replace(&mut self.is_killed, true) {
             process::kill(pid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::{Item, Room};
+
+    #[test]
+    fn a_ring_holds_the_promised_burst_whatever_its_reads() {
+        let size = RelayOptions::default().ring_size;
+        let (mut producer, mut consumer) = ring::pair(Stream::Stdin, size).unwrap();
+        for length in [100, 1].repeat(100_000) {
+            let room = producer.reserve();
+            assert!(matches!(room, Room::Ring));
+            producer.publish(&room, length, now());
+        }
+        consumer.snapshot();
+        let mut bytes = 0;
+        while consumer.peek().is_some() {
+            consumer.take(|item| match item {
+                Item::Chunk(chunk) => bytes += chunk.bytes.len(),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(bytes, 100_000 * 101);
     }
 }

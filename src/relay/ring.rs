@@ -10,8 +10,8 @@
 //! cache. When it does not, the producer can fill all of them. Positions are numbers of bytes since the
 //! start, as if the segments were one endless memory.
 //!
-//! Each entry is a header of 32 bytes, followed by its bytes in one piece. A `NEXT` header marks the end of
-//! a segment.
+//! Each entry is a header of 16 bytes, of 32 if something was lost before it or if it has a mark, followed by its
+//! bytes in one piece. A `NEXT` header marks the end of a segment.
 //!
 //! The ring is written by hand because a channel costs three to four times the relay itself: it wakes the
 //! observer for each chunk. `cargo bench` measures the relay against two plain copies.
@@ -41,10 +41,12 @@ pub const MAX_READ: usize = 64 << 10;
 /// model checker walks every order of events, so its segments must be full after a few bytes.
 const MIN_READ: usize = if cfg!(loom) { 8 } else { 4 << 10 };
 /// Two of the longest reads with their headers.
-const SEGMENT: usize = if cfg!(loom) { 2 * HEADER + SPARE + 16 } else { 2 * MAX_READ + (4 << 10) };
-const HEADER: usize = 32;
+const SEGMENT: usize = if cfg!(loom) { 2 * LONG_HEADER + SPARE + 16 } else { 2 * MAX_READ + (4 << 10) };
+const HEADER: usize = size_of::<Header>();
+/// A header with its [`Numbers`].
+const LONG_HEADER: usize = HEADER + size_of::<Numbers>();
 /// Room that must stay after an entry for a `NEXT` or an `END` header.
-const SPARE: usize = 2 * HEADER;
+const SPARE: usize = 2 * LONG_HEADER;
 /// When a burst is over and more than this still waits, the consumer gives each segment that it leaves back
 /// to the system.
 const KEPT_AFTER_BURST: usize = 1 << 20;
@@ -59,17 +61,24 @@ struct Header {
     kind: u32,
     len: u32,
     read_at: u64,
-    /// Of a chunk: span of its mark, or 0. Of a gap: lost bytes.
+}
+
+/// Two numbers that follow the header of all entries but `CHUNK` and `NEXT`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Numbers {
+    /// Of a marked chunk: span of its mark. Of a gap: lost bytes.
     a: u64,
-    /// Of a chunk: trace of its mark. Of a gap: lost newlines.
+    /// Of a marked chunk: trace of its mark. Of a gap: lost newlines.
     b: u64,
 }
 
 const CHUNK: u32 = 1;
-const GAP: u32 = 2;
-const GAP_ENDING_LINE: u32 = 3;
-const NEXT: u32 = 4;
-const END: u32 = 5;
+const MARKED: u32 = 2;
+const GAP: u32 = 3;
+const GAP_ENDING_LINE: u32 = 4;
+const NEXT: u32 = 5;
+const END: u32 = 6;
 
 /// State that the two ends share.
 pub struct Ring {
@@ -97,7 +106,7 @@ pub struct Ring {
     /// Counts of `latency` that the observer has already taken.
     latency_taken: [AtomicU32; BUCKETS],
     #[cfg(loom)]
-    shadow: Shadow,
+    shadow: shadow::Shadow,
 }
 
 /// Makes a ring of about `size` bytes of address space, at least two segments. Memory is used as it is
@@ -123,11 +132,12 @@ pub fn pair(stream: Stream, size: usize) -> io::Result<(Producer, Consumer)> {
         latency: std::array::from_fn(|_| AtomicU32::new(0)),
         latency_taken: std::array::from_fn(|_| AtomicU32::new(0)),
         #[cfg(loom)]
-        shadow: Shadow::new(count * SEGMENT),
+        shadow: shadow::Shadow::new(count * SEGMENT),
     });
     let producer = Producer {
         ring: Arc::clone(&ring),
         here: Cursor::default(),
+        header: HEADER,
         reserved: 0,
         free: Vec::with_capacity(count),
         left: 0,
@@ -200,19 +210,21 @@ impl Ring {
         self.shadow.reads(_bytes);
     }
 
-    fn put(&self, at: usize, header: Header) {
-        debug_assert!(at + HEADER <= self.size() && at.is_multiple_of(8));
-        self.fills(at..at + HEADER);
-        // SAFETY: `at` is within the mapping with room for a header, aligned to 8, and outside what the
+    /// Puts a [`Header`] or [`Numbers`] at an offset in the memory.
+    fn put<T: Copy>(&self, at: usize, value: T) {
+        debug_assert!(at + size_of::<T>() <= self.size() && at.is_multiple_of(8));
+        self.fills(at..at + size_of::<T>());
+        // SAFETY: `at` is within the mapping with room for a long header, aligned to 8, and outside what the
         // consumer may read until `write` is stored.
-        unsafe { self.memory.start().add(at).cast::<Header>().write(header) };
+        unsafe { self.memory.start().add(at).cast::<T>().write(value) };
     }
 
-    fn header(&self, at: usize) -> Header {
-        debug_assert!(at + HEADER <= self.size() && at.is_multiple_of(8));
-        self.reads(at..at + HEADER);
-        // SAFETY: the consumer reads only below the published `write`, where the producer has put a header.
-        unsafe { self.memory.start().add(at).cast::<Header>().read() }
+    /// Returns the [`Header`] or the [`Numbers`] that the producer has put there.
+    fn get<T: Copy>(&self, at: usize) -> T {
+        debug_assert!(at + size_of::<T>() <= self.size() && at.is_multiple_of(8));
+        self.reads(at..at + size_of::<T>());
+        // SAFETY: the consumer reads only below the published `write`, where the producer has put this value.
+        unsafe { self.memory.start().add(at).cast::<T>().read() }
     }
 }
 
@@ -263,6 +275,8 @@ pub struct Producer {
     ring: Arc<Ring>,
     /// Position of the next entry.
     here: Cursor,
+    /// Bytes of the header of the next entry.
+    header: usize,
     /// Bytes after the header that are reserved for the next read; 0 if nothing was reserved since the last
     /// entry.
     reserved: usize,
@@ -289,7 +303,8 @@ impl Producer {
     /// Reserves room for a read, in one piece of up to [`MAX_READ`] bytes.
     #[inline(always)]
     pub fn reserve(&mut self) -> Room {
-        let room = |here: Cursor| SEGMENT.saturating_sub(here.at + HEADER + SPARE);
+        self.header = if self.gap.is_some() { LONG_HEADER } else { HEADER };
+        let room = |here: Cursor| SEGMENT.saturating_sub(here.at + LONG_HEADER + SPARE);
         if room(self.here) < MIN_READ && !self.next_segment() {
             self.reserved = 0;
             return Room::Full;
@@ -319,7 +334,7 @@ impl Producer {
             self.free.push(piece);
             return false;
         }
-        self.ring.put(self.here.address(), Header { kind: NEXT, len: 0, read_at: 0, a: 0, b: 0 });
+        self.ring.put(self.here.address(), Header { kind: NEXT, len: 0, read_at: 0 });
         self.here = Cursor { segment: self.here.segment + 1, piece, at: 0 };
         self.ring.piece_of(self.here.segment).store(piece, Ordering::Relaxed);
         self.ring.write.store(self.here.position(), Ordering::Release);
@@ -331,7 +346,7 @@ impl Producer {
     pub fn buffer(&mut self, room: &Room) -> &mut [u8] {
         match *room {
             Room::Ring => {
-                let (start, len) = (self.here.address() + HEADER, self.reserved);
+                let (start, len) = (self.here.address() + self.header, self.reserved);
                 self.ring.fills(start..start + len);
                 // SAFETY: `reserve` checked that these bytes are within a segment of the producer, beyond what
                 // the consumer may read. `self` is borrowed exclusively, so no other slice of them exists.
@@ -355,16 +370,16 @@ impl Producer {
             Room::Ring => {
                 assert!(len <= self.reserved, "more was read than there was room for");
                 self.reserved = 0;
-                let start = self.here.address() + HEADER;
+                let start = self.here.address() + self.header;
                 // The same header counts the bytes that were lost before these.
-                let header = match self.gap.take() {
-                    None => Header { kind: CHUNK, len: len as u32, read_at: read_at.0, a: 0, b: 0 },
+                let (kind, numbers) = match self.gap.take() {
+                    None => (CHUNK, None),
                     Some(lost) => {
                         let kind = if lost.ends_line { GAP_ENDING_LINE } else { GAP };
-                        Header { kind, len: len as u32, read_at: read_at.0, a: lost.bytes, b: lost.newlines }
+                        (kind, Some(Numbers { a: lost.bytes, b: lost.newlines }))
                     }
                 };
-                self.advance(header, HEADER + len);
+                self.advance(Header { kind, len: len as u32, read_at: read_at.0 }, numbers);
                 // SAFETY: the bytes were just read into the mapping. The consumer only reads them, and this
                 // producer does not touch them again before its next reservation.
                 unsafe { std::slice::from_raw_parts(self.ring.memory.start().add(start), len) }
@@ -398,20 +413,23 @@ impl Producer {
             self.publish(&room, 0, read_at);
             room = self.reserve();
         }
+        let mark = mark.filter(|_| matches!(room, Room::Ring));
+        if mark.is_some() {
+            self.header = LONG_HEADER;
+        }
         let buffer = self.buffer(&room);
         let len = bytes.len().min(buffer.len());
         buffer[..len].copy_from_slice(&bytes[..len]);
-        match (&room, mark) {
-            (Room::Ring, Some(LineMark { span, trace })) => {
+        match mark {
+            Some(LineMark { span, trace }) => {
                 self.ring.last_read.store(read_at.0, Ordering::Relaxed);
                 let read = self.ring.bytes.load(Ordering::Relaxed) + len as u64;
                 self.ring.bytes.store(read, Ordering::Relaxed);
                 self.reserved = 0;
-                let header =
-                    Header { kind: CHUNK, len: len as u32, read_at: read_at.0, a: span.get(), b: trace };
-                self.advance(header, HEADER + len);
+                let header = Header { kind: MARKED, len: len as u32, read_at: read_at.0 };
+                self.advance(header, Some(Numbers { a: span.get(), b: trace }));
             }
-            _ => {
+            None => {
                 self.publish(&room, len, read_at);
             }
         }
@@ -419,9 +437,17 @@ impl Producer {
     }
 
     #[inline(always)]
-    fn advance(&mut self, header: Header, size: usize) {
-        self.ring.put(self.here.address(), header);
-        self.here.step(size);
+    fn advance(&mut self, header: Header, numbers: Option<Numbers>) {
+        let at = self.here.address();
+        self.ring.put(at, header);
+        let header_size = match numbers {
+            Some(numbers) => {
+                self.ring.put(at + HEADER, numbers);
+                LONG_HEADER
+            }
+            None => HEADER,
+        };
+        self.here.step(header_size + header.len as usize);
         self.ring.write.store(self.here.position(), Ordering::Release);
         self.ring.published.store(self.ring.published.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
@@ -438,13 +464,12 @@ impl Producer {
 
     /// Publishes the end of the stream.
     pub fn end(&mut self, at: Moment) {
-        let (kind, a, b) = match self.gap.take() {
-            Some(lost) if lost.ends_line => (END, lost.bytes << 1 | 1, lost.newlines),
-            Some(lost) => (END, lost.bytes << 1, lost.newlines),
-            None => (END, 0, 0),
+        let (a, b) = match self.gap.take() {
+            Some(lost) => (lost.bytes << 1 | u64::from(lost.ends_line), lost.newlines),
+            None => (0, 0),
         };
         // SPARE keeps room for this header after every entry.
-        self.advance(Header { kind, len: 0, read_at: at.0, a, b }, HEADER);
+        self.advance(Header { kind: END, len: 0, read_at: at.0 }, Some(Numbers { a, b }));
     }
 }
 
@@ -497,7 +522,7 @@ impl Consumer {
             if self.here.position() == self.limit {
                 return None;
             }
-            let header = self.ring.header(self.here.address());
+            let header: Header = self.ring.get(self.here.address());
             if header.kind != NEXT {
                 return Some(header);
             }
@@ -519,7 +544,12 @@ impl Consumer {
 
     /// Passes the next entry to `each`: a gap comes before the bytes that follow it.
     pub fn take(&mut self, mut each: impl FnMut(Item<'_>)) {
-        let Some(Header { kind, len, read_at, a, b }) = self.next_entry() else { return };
+        let Some(Header { kind, len, read_at }) = self.next_entry() else { return };
+        let at = self.here.address();
+        let (header, Numbers { a, b }) = match kind {
+            CHUNK => (HEADER, Numbers { a: 0, b: 0 }),
+            _ => (LONG_HEADER, self.ring.get(at + HEADER)),
+        };
         let read_at = Moment(read_at);
         let stream = self.ring.stream;
         let gap = |offset: &mut u64, bytes: u64, ends_line: bool, each: &mut dyn FnMut(Item<'_>)| {
@@ -531,21 +561,21 @@ impl Consumer {
                 gap(&mut self.offset, a >> 1, a & 1 == 1, &mut each);
             }
             each(Item::End(read_at));
-            return self.is_done_with(HEADER);
+            return self.is_done_with(header);
         }
         if kind == GAP || kind == GAP_ENDING_LINE {
             gap(&mut self.offset, a, kind == GAP_ENDING_LINE, &mut each);
         }
-        let (start, len) = (self.here.address() + HEADER, len as usize);
+        let (start, len) = (at + header, len as usize);
         self.ring.reads(start..start + len);
         // SAFETY: the header was published together with the `len` bytes after it. The producer does not touch
         // them until `read` has passed them.
         let bytes = unsafe { std::slice::from_raw_parts(self.ring.memory.start().add(start), len) };
-        let span = NonZeroU64::new(a).filter(|_| kind == CHUNK);
+        let span = NonZeroU64::new(a).filter(|_| kind == MARKED);
         let mark = span.map(|span| LineMark { span, trace: b });
         each(Item::Chunk(Chunk { stream, offset: self.offset, read_at, bytes, mark }));
         self.offset += len as u64;
-        self.is_done_with(HEADER + len);
+        self.is_done_with(header + len);
     }
 
     fn is_done_with(&mut self, bytes: usize) {
@@ -556,30 +586,9 @@ impl Consumer {
     }
 }
 
-/// Replaces the memory under the model checker, which checks for each cell who may touch it when.
 #[cfg(loom)]
-struct Shadow(Vec<loom::cell::UnsafeCell<()>>);
-
-#[cfg(loom)]
-impl Shadow {
-    const CELL: usize = 8;
-
-    fn new(size: usize) -> Shadow {
-        Shadow((0..size.div_ceil(Self::CELL)).map(|_| loom::cell::UnsafeCell::new(())).collect())
-    }
-
-    fn cells(&self, bytes: Range<usize>) -> &[loom::cell::UnsafeCell<()>] {
-        &self.0[bytes.start / Self::CELL..bytes.end.div_ceil(Self::CELL)]
-    }
-
-    fn fills(&self, bytes: Range<usize>) {
-        self.cells(bytes).iter().for_each(|cell| cell.with_mut(|_| ()));
-    }
-
-    fn reads(&self, bytes: Range<usize>) {
-        self.cells(bytes).iter().for_each(|cell| cell.with(|_| ()));
-    }
-}
+#[path = "ring/shadow.rs"]
+mod shadow;
 
 #[cfg(all(test, not(loom)))]
 #[path = "ring/tests.rs"]
