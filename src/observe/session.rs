@@ -212,8 +212,8 @@ impl Session {
         if let Some(number) = self.open.number(direction, request.id.bytes()) {
             self.abandon_request(number, Status::Error, ErrorType::Superseded, step);
         }
-        while let Some(oldest) = self.open.oldest_if_full() {
-            self.abandon_request(oldest, Status::Unknown, ErrorType::Evicted, step);
+        while let Some((oldest, reason)) = self.open.oldest_if_full() {
+            self.abandon_request(oldest, Status::Unknown, reason, step);
         }
         self.identify(&request, step);
         let mut facts = self.facts(&mut request, step.now);

@@ -369,6 +369,25 @@ fn the_oldest_of_too_many_open_requests_is_given_up_as_unknown() {
 }
 
 #[test]
+fn of_many_requests_whose_answers_may_be_lost_the_oldest_are_given_up() {
+    let mut player = Player::new();
+    for id in 0..6_000 {
+        player.send(CLIENT, call(id));
+    }
+    player.lose(SERVER, result(0));
+    for id in 6_000..16_000 {
+        player.send(CLIENT, call(id));
+    }
+    // More requests may be open that began after the loss.
+    (6_000..16_000).for_each(|id| player.send(SERVER, result(id)));
+    let records = plain_call_is_seen(player);
+    let lost: Vec<&Value> = records.iter().filter(|record| record["error_type"] == "gap").collect();
+    assert_eq!(lost.len(), 6_000);
+    assert!(lost.iter().all(|record| record["status"] == "unknown"));
+    assert_eq!(operations(&records).iter().filter(|record| record["status"] == "ok").count(), 10_001);
+}
+
+#[test]
 fn floods_of_progress_and_cancellation_for_nobody_leave_few_records() {
     let mut player = Player::new();
     for number in 0..5_000 {

@@ -18,6 +18,9 @@ use crate::relay::chunk::Moment;
 
 /// Requests that may be open at the same time. If more are unanswered, the oldest one ends as `evicted`.
 const MAX_PENDING: usize = 16_384;
+/// The same for requests whose answers may have been lost, most of which are open no more. The oldest one ends as
+/// `gap`.
+const MAX_MAYBE_LOST: usize = 4096;
 /// Bytes of the texts of open requests. If there are more, the oldest request ends as `evicted`.
 const MAX_PENDING_TEXT: usize = 8 << 20;
 
@@ -36,9 +39,6 @@ pub(super) struct Pending {
     extras: Option<Box<Extras>>,
 }
 
-/// What few open requests have.
-#[derive(Default)]
-struct Extras {
 /// So [`MAX_PENDING`] requests take 6 MiB, and their texts and indexes about 3.
 const _: () = assert!(size_of::<Pending>() <= 400);
 
@@ -53,10 +53,10 @@ struct Extras {
     asked_for: Option<u64>,
     /// The cursor in a `tools/list`.
     cursor: Option<PageCursor>,
+    redactions: RedactionCounts,
 }
 
 /// The task of an open call.
-    redactions: RedactionCounts,
 pub(super) struct OpenTask {
     pub(super) id: Hash,
     pub(super) handle_at: Moment,
@@ -131,14 +131,14 @@ impl Pending {
         self.extras.get_or_insert_default()
     }
 
-    /// Takes the cursor of a `tools/list`.
-    pub(super) fn set_cursor(&mut self, cursor: Option<PageCursor>) {
-        if cursor.is_some() {
     /// Returns the counts of what was replaced in the texts of this request and of its answer.
     pub(super) fn redactions(&mut self) -> &mut RedactionCounts {
         &mut self.extras().redactions
     }
 
+    /// Takes the cursor of a `tools/list`.
+    pub(super) fn set_cursor(&mut self, cursor: Option<PageCursor>) {
+        if cursor.is_some() {
             self.extras().cursor = cursor;
         }
     }
@@ -362,8 +362,12 @@ impl OpenRequests {
     /// Returns how an open request ends if the connection ends before the answer.
     pub(super) fn end_without_answer(&self, number: u64, reason: EndReason) -> Option<(Status, ErrorType)> {
         let pending = self.get(number)?;
-        let maybe_lost = number < self.answers_lost_before[pending.facts.direction as usize];
-        Some(pending.end_without_answer(reason, maybe_lost))
+        Some(pending.end_without_answer(reason, self.is_maybe_lost(number, pending)))
+    }
+
+    /// Returns true if bytes were lost that may have held the answer of this request.
+    fn is_maybe_lost(&self, number: u64, pending: &Pending) -> bool {
+        number < self.answers_lost_before[pending.facts.direction as usize]
     }
 
     /// Returns the number of requests that have arrived.
@@ -384,10 +388,15 @@ impl OpenRequests {
         self.by_number.range(number..).map(|(number, pending)| (*number, &**pending))
     }
 
-    /// Returns the request that has to go before another one is taken.
-    pub(super) fn oldest_if_full(&self) -> Option<u64> {
-        let is_full = self.by_number.len() >= MAX_PENDING || self.text > MAX_PENDING_TEXT;
-        self.by_number.first_key_value().filter(|_| is_full).map(|(number, _)| *number)
+    /// Returns the request that has to go before another one is taken, and the reason.
+    pub(super) fn oldest_if_full(&self) -> Option<(u64, ErrorType)> {
+        let (number, oldest) = self.by_number.first_key_value()?;
+        let count = self.by_number.len();
+        if count >= MAX_MAYBE_LOST && self.is_maybe_lost(*number, oldest) {
+            return Some((*number, ErrorType::Gap));
+        }
+        let is_full = count >= MAX_PENDING || self.text > MAX_PENDING_TEXT;
+        is_full.then_some((*number, ErrorType::Evicted))
     }
 
     /// Counts the open questions for the tool call that has just arrived, if it is the only open one.
