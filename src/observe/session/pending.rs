@@ -18,8 +18,7 @@ use crate::relay::chunk::Moment;
 
 /// Requests that may be open at the same time. If more are unanswered, the oldest one ends as `evicted`.
 const MAX_PENDING: usize = 16_384;
-/// The same for requests whose answers may have been lost, most of which are open no more. The oldest one ends as
-/// `gap`.
+/// If so many requests are open and the answer of the oldest one may have been lost, it ends as `gap`.
 const MAX_MAYBE_LOST: usize = 4096;
 /// Bytes of the texts of open requests. If there are more, the oldest request ends as `evicted`.
 const MAX_PENDING_TEXT: usize = 8 << 20;

@@ -1,24 +1,23 @@
 //! Finds requests by id or progress token: by the exact spelling, and by the value that several spellings share.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::observe::message::{self, RequestId};
-
-/// The peers choose the ids, so the hashes are seeded by this process.
-type Table<V> = HashMap<RequestId, V, foldhash::fast::RandomState>;
 
 /// Numbers of requests by id.
 #[derive(Default)]
 pub(super) struct RequestIndex {
-    by_value: Table<SameValue>,
+    /// The peers choose the ids, so the hashes are seeded by this process.
+    by_value: HashMap<RequestId, SameValue, foldhash::fast::RandomState>,
 }
 
 /// The requests whose ids have one value: at least one.
 enum SameValue {
     One(RequestId, u64),
-    /// By the exact id.
-    Many(Box<Table<u64>>),
+    /// By the exact id. A tree has no memory for requests that were removed. A hash table would keep it, and a peer can
+    /// fill a table for each of many values.
+    Many(BTreeMap<RequestId, u64>),
 }
 
 impl RequestIndex {
@@ -32,7 +31,7 @@ impl RequestIndex {
                 SameValue::One(exact, earlier) if exact == id => *earlier = number,
                 SameValue::One(exact, earlier) => {
                     let both = [(exact.clone(), *earlier), (id.clone(), number)];
-                    *entry.get_mut() = SameValue::Many(Box::new(both.into_iter().collect()));
+                    *entry.get_mut() = SameValue::Many(BTreeMap::from(both));
                 }
                 SameValue::Many(numbers) => {
                     numbers.insert(id.clone(), number);
