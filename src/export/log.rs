@@ -5,7 +5,7 @@
 //! this, but it counts lines instead of bytes, cannot wait for a burst to drain, and its guard prints to
 //! standard output, which carries the protocol, if its worker is stuck at the end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -21,10 +21,13 @@ use crate::system::mutex::lock;
 use crate::system::thread::{self, Duty};
 
 mod file;
+mod queue;
 pub(crate) mod retention;
 
 pub(crate) use file::SessionFile;
 pub(super) use file::reason as write_error;
+
+use queue::{LineQueue, MAX_QUEUE, count_lines};
 
 #[derive(Clone, Debug)]
 pub struct LogSettings {
@@ -36,12 +39,6 @@ pub struct LogSettings {
     pub max_total_size: Option<u64>,
 }
 
-/// Bytes that may wait for the disk, with those that are being written. The rings before the observer are the larger
-/// buffer.
-const MAX_QUEUE: usize = 4 << 20;
-/// Room of a block of lines, in bytes. A longer line has a block of its own. Each write is of one block and counts as
-/// progress of the disk. One block is kept while no lines come.
-const BLOCK: usize = 64 << 10;
 /// How long the writer waits for more lines, to write them together. The kernel has a record well within a
 /// second.
 const LINGER: Duration = Duration::from_millis(20);
@@ -118,24 +115,6 @@ struct LogState {
     dropped: Mutex<BTreeMap<&'static str, u64>>,
     /// Number of blocks that the disk has taken.
     progress: AtomicU64,
-}
-
-#[derive(Default)]
-struct LineQueue {
-    /// Whole lines. New ones go into the last block.
-    blocks: VecDeque<Vec<u8>>,
-    /// Bytes in `blocks`.
-    size: usize,
-    /// Blocks that have been written, for the next lines. The memory of a new one would be touched page by page.
-    spare: Vec<Vec<u8>>,
-    closing: bool,
-    /// Number of lines that are being written now, and their bytes.
-    in_hand: u64,
-    size_in_hand: usize,
-    /// True if the last line is written and no line will follow.
-    closed: bool,
-    /// True if the deadline is over: the lines in hand have been counted as lost.
-    abandoned: bool,
 }
 
 impl Log {
@@ -232,6 +211,9 @@ impl Log {
             queue = woken;
             let is_stuck = timeout.timed_out() && self.shared.progress.load(Ordering::Relaxed) == before;
             self.stuck_at = is_stuck.then_some(before);
+            if is_stuck {
+                queue.hold();
+            }
         }
         let before = queue.size;
         if self.missing > 0 {
@@ -282,10 +264,6 @@ fn gap_line(identity: &Identity, count: u64, reason: &'static str, next_seq: u64
     line
 }
 
-fn count_lines(lines: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', lines).count() as u64
-}
-
 impl LogState {
     fn count(&self, reason: &'static str, lost: u64) {
         *lock(&self.dropped).entry(reason).or_default() += lost;
@@ -297,7 +275,7 @@ impl LogState {
         let mut retry_at: Option<Instant> = None;
         loop {
             let mut queue = lock(&self.queue);
-            while queue.blocks.is_empty() && !queue.closing {
+            while queue.is_empty() && !queue.closing {
                 if queue.spare.len() <= 1 {
                     queue = self.ready.wait(queue).unwrap_or_else(PoisonError::into_inner);
                     continue;
@@ -342,7 +320,7 @@ impl LogState {
     /// Writes the blocks that are queued now. Only the thread that has locked the file takes blocks out, so the lines
     /// keep their order.
     fn write(&self, file: &mut SessionFile) {
-        let count = lock(&self.queue).blocks.len();
+        let count = lock(&self.queue).len();
         for _ in 0..count {
             let Some(block) = lock(&self.queue).take() else { return };
             let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| file.write(&block)));
@@ -354,6 +332,7 @@ impl LogState {
                 self.progress.fetch_add(1, Ordering::Relaxed);
             }
             let mut queue = lock(&self.queue);
+            queue.is_blocked = lost.is_some();
             queue.put_back(block);
             // After the deadline these lines have been counted already.
             let lost = lost.filter(|_| !queue.abandoned);
@@ -363,49 +342,6 @@ impl LogState {
                 self.count(reason, count);
             }
         }
-    }
-}
-
-impl LineQueue {
-    /// Returns true if `line` has to wait for lines before it to be written.
-    fn is_full_for(&self, line: &[u8]) -> bool {
-        let waiting = self.size + self.size_in_hand;
-        waiting > 0 && waiting + line.len() > MAX_QUEUE
-    }
-
-    fn push(&mut self, line: &[u8]) {
-        let has_room = self.blocks.back().is_some_and(|block| block.len() + line.len() <= BLOCK);
-        if !has_room {
-            let spare = self.spare.pop().filter(|_| line.len() <= BLOCK);
-            self.blocks.push_back(spare.unwrap_or_else(|| Vec::with_capacity(line.len().max(BLOCK))));
-        }
-        if let Some(block) = self.blocks.back_mut() {
-            block.extend_from_slice(line);
-            self.size += line.len();
-        }
-    }
-
-    /// Takes the oldest block, to write it.
-    fn take(&mut self) -> Option<Vec<u8>> {
-        let block = self.blocks.pop_front()?;
-        self.size -= block.len();
-        self.size_in_hand = block.len();
-        self.in_hand = count_lines(&block);
-        Some(block)
-    }
-
-    /// Takes back a block whose lines are written or lost.
-    fn put_back(&mut self, mut block: Vec<u8>) {
-        (self.in_hand, self.size_in_hand) = (0, 0);
-        block.clear();
-        if block.capacity() <= BLOCK {
-            self.spare.push(block);
-        }
-    }
-
-    /// Returns the number of lines that are not written.
-    fn unwritten(&self) -> u64 {
-        self.in_hand + self.blocks.iter().map(|block| count_lines(block)).sum::<u64>()
     }
 }
 
