@@ -63,6 +63,9 @@ const HURRIED_BUDGET: Duration = Duration::from_millis(600);
 const SHORTEST_NAP: Duration = Duration::from_millis(2);
 /// Longest pause of the background loop without traffic: four wake-ups a second.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
+/// Time without traffic after which the pages of the program are given back once more. The next call maps those that
+/// it needs, which takes it a tenth of a millisecond.
+const QUIET: Duration = Duration::from_secs(60);
 /// Bytes that are observed before the mutex is released.
 const SLICE: usize = 256 << 10;
 /// Same at the lowest priority, where a slice may take long while the end waits for the mutex.
@@ -295,12 +298,13 @@ fn background_loop(shared: &SharedObserver) {
     };
     thread::lower_priority();
     let mut nap = SHORTEST_NAP;
-    let mut start_is_over = false;
+    // `None` until the start is over.
+    let mut give_back_at: Option<Instant> = None;
     while !shared.is_ending() {
-        if nap == LONGEST_NAP && !start_is_over {
+        if nap == LONGEST_NAP && give_back_at.is_none_or(|at| Instant::now() >= at) {
             // What follows needs a small part of the code that ran until here.
             memory::give_back_program();
-            start_is_over = true;
+            give_back_at = Some(Instant::now() + QUIET);
         }
         std::thread::park_timeout(nap);
         let mut found = false;
@@ -318,6 +322,9 @@ fn background_loop(shared: &SharedObserver) {
                 }
                 break;
             }
+        }
+        if found {
+            give_back_at = give_back_at.map(|_| Instant::now() + QUIET);
         }
     }
     if !shared.has_catch_up.load(Ordering::Acquire) {
