@@ -200,11 +200,12 @@ pub fn ignored_signals_stay_ignored(rig: &Rig) -> Verdict {
     expect(host.wait()?.code() == Some(0), "status")
 }
 
-/// Limits that leave a wrapper little room.
+/// Limits that leave a wrapper little room. Descriptors that the tests inherited would take some of it.
 pub fn little_room(rig: &Rig) -> Verdict {
     for limit in ["ulimit -n 16", "ulimit -n 12", "ulimit -c 0; ulimit -s 256"] {
         let line = format!("{limit}; exec \"$@\"");
         let mut command = rig.scripted("bash", &line, &["role:noise", "41"]);
+        sys::before_exec(&mut command, sys::keep_standard_streams);
         let host = rig.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
         super::exchange_noise(host, 41).map_err(|error| format!("with `{limit}`: {error}"))?;
     }

@@ -160,6 +160,14 @@ pub fn before_exec(command: &mut Command, act: impl Fn() + Send + Sync + 'static
     };
 }
 
+/// Lets the program that is executed next inherit only its three standard streams.
+pub fn keep_standard_streams() {
+    for fd in 3..1024 {
+        // SAFETY: a plain call, which fails for a number that is not open.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
 /// Blocks one signal in this thread.
 pub fn block(signal: i32) {
     // SAFETY: the set is emptied before it is used.
