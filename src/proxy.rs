@@ -334,11 +334,17 @@ fn background_loop(shared: &SharedObserver) {
 
 /// Observes whenever a pump asks for help, and closes the sinks at the end.
 fn catch_up(shared: &SharedObserver) {
+    let mut is_first = true;
     loop {
         if shared.is_ending() {
             return shared.close();
         }
         std::thread::park();
+        if is_first && !shared.is_ending() {
+            // A full ring needs the memory that the pages of the start take.
+            memory::give_back_program();
+            is_first = false;
+        }
         catch_up_loop(shared);
     }
 }

@@ -198,10 +198,6 @@ fn become_server(plan: &SpawnPlan, host_mask: &SignalMask) -> ! {
     unsafe {
         own::die_with(plan.parent);
         libc::close(plan.parents_end);
-        let mut word = 0_u8;
-        if libc::read(plan.stdio[0], (&raw mut word).cast(), 1) != 1 {
-            libc::_exit(0);
-        }
         for (target, source) in plan.stdio.into_iter().enumerate() {
             libc::dup2(source, target as RawFd);
         }
@@ -211,6 +207,10 @@ fn become_server(plan: &SpawnPlan, host_mask: &SignalMask) -> ! {
         );
         if plan.sigchld_ignored {
             libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+        }
+        let mut word = 0_u8;
+        if libc::read(libc::STDIN_FILENO, (&raw mut word).cast(), 1) != 1 {
+            libc::_exit(0);
         }
         host_mask.restore();
         own::exec(&plan.argv, plan.envp.as_deref());
