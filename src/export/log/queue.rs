@@ -16,7 +16,7 @@ pub(super) const BLOCK: usize = 64 << 10;
 #[derive(Default)]
 pub(super) struct LineQueue {
     /// Whole lines. New ones go into the last block.
-    blocks: VecDeque<Block>,
+    blocks: VecDeque<LineBlock>,
     /// Bytes in `blocks`, as if none were compressed.
     pub(super) size: usize,
     /// Empty blocks, for the next lines. The memory of a new one would be touched page by page.
@@ -34,7 +34,7 @@ pub(super) struct LineQueue {
 }
 
 /// Whole lines that are written together.
-enum Block {
+enum LineBlock {
     Plain(Vec<u8>),
     /// Lines of a log are alike: compressed they take less than a tenth.
     Packed {
@@ -62,7 +62,7 @@ impl LineQueue {
 
     pub(super) fn push(&mut self, line: &[u8]) {
         self.size += line.len();
-        if let Some(Block::Plain(last)) = self.blocks.back_mut()
+        if let Some(LineBlock::Plain(last)) = self.blocks.back_mut()
             && last.len() + line.len() <= BLOCK
         {
             return last.extend_from_slice(line);
@@ -73,14 +73,14 @@ impl LineQueue {
         let spare = self.spare.pop().filter(|_| line.len() <= BLOCK);
         let mut block = spare.unwrap_or_else(|| Vec::with_capacity(line.len().max(BLOCK)));
         block.extend_from_slice(line);
-        self.blocks.push_back(Block::Plain(block));
+        self.blocks.push_back(LineBlock::Plain(block));
     }
 
     /// Takes the oldest block, to write it.
     pub(super) fn take(&mut self) -> Option<Vec<u8>> {
         let block = match self.blocks.pop_front()? {
-            Block::Plain(lines) => lines,
-            Block::Packed { compressed, size, .. } => {
+            LineBlock::Plain(lines) => lines,
+            LineBlock::Packed { compressed, size, .. } => {
                 let mut lines = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(size.max(BLOCK)));
                 let read = DeflateDecoder::new(&*compressed).read_to_end(&mut lines);
                 read.expect("what `pack` compressed is complete");
@@ -102,8 +102,8 @@ impl LineQueue {
     /// Returns the number of lines that are not written.
     pub(super) fn unwritten(&self) -> u64 {
         let lines = self.blocks.iter().map(|block| match block {
-            Block::Plain(lines) => count_lines(lines),
-            Block::Packed { lines, .. } => *lines,
+            LineBlock::Plain(lines) => count_lines(lines),
+            LineBlock::Packed { lines, .. } => *lines,
         });
         self.in_hand + lines.sum::<u64>()
     }
@@ -117,15 +117,15 @@ impl LineQueue {
     /// Compresses the blocks that are not compressed.
     fn pack(&mut self) {
         for index in 0..self.blocks.len() {
-            let Block::Plain(plain) = &self.blocks[index] else { continue };
+            let LineBlock::Plain(plain) = &self.blocks[index] else { continue };
             let mut compressed = Vec::with_capacity(plain.len() / 8);
             // A reader of a slice does not fail.
             if DeflateEncoder::new(&**plain, Compression::fast()).read_to_end(&mut compressed).is_err() {
                 continue;
             }
             let (size, lines) = (plain.len(), count_lines(plain));
-            let packed = Block::Packed { compressed: compressed.into(), size, lines };
-            if let Block::Plain(block) = std::mem::replace(&mut self.blocks[index], packed) {
+            let packed = LineBlock::Packed { compressed: compressed.into(), size, lines };
+            if let LineBlock::Plain(block) = std::mem::replace(&mut self.blocks[index], packed) {
                 self.keep_room(block);
             }
         }
@@ -153,8 +153,8 @@ mod tests {
         /// Returns the bytes that the blocks and the spare ones take.
         pub(crate) fn memory(&self) -> usize {
             let blocks = self.blocks.iter().map(|block| match block {
-                Block::Plain(lines) => lines.capacity(),
-                Block::Packed { compressed, .. } => compressed.len(),
+                LineBlock::Plain(lines) => lines.capacity(),
+                LineBlock::Packed { compressed, .. } => compressed.len(),
             });
             blocks.chain(self.spare.iter().map(Vec::capacity)).sum()
         }
