@@ -6,6 +6,7 @@
 //! standard output, which carries the protocol, if its worker is stuck at the end.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -27,7 +28,7 @@ pub(crate) mod retention;
 pub(crate) use file::SessionFile;
 pub(super) use file::reason as write_error;
 
-use queue::{LineQueue, MAX_QUEUE, count_lines};
+use queue::{LineQueue, MAX_QUEUE, Packer};
 
 #[derive(Clone, Debug)]
 pub struct LogSettings {
@@ -63,7 +64,7 @@ pub struct Log {
     is_patient: bool,
     /// Number of records that did not fit into the queue since the last one that did.
     missing: u64,
-    /// Called first by the writer thread.
+    /// Called by the writer thread after its first write.
     prepare_thread: fn(),
     ceiling: LogCeiling,
 }
@@ -158,7 +159,7 @@ impl Log {
         Log { patience: LONG_PATIENCE, is_patient: true, ..self }
     }
 
-    /// Lets the writer thread call `prepare` first, to lower its priority.
+    /// Lets the writer thread call `prepare` after its first write, to lower its priority.
     pub(crate) fn with_thread(self, prepare: fn()) -> Log {
         Log { prepare_thread: prepare, ..self }
     }
@@ -211,9 +212,6 @@ impl Log {
             queue = woken;
             let is_stuck = timeout.timed_out() && self.shared.progress.load(Ordering::Relaxed) == before;
             self.stuck_at = is_stuck.then_some(before);
-            if is_stuck {
-                queue.hold();
-            }
         }
         let before = queue.size;
         if self.missing > 0 {
@@ -231,6 +229,8 @@ impl Log {
             self.started = true;
             let (shared, prepare) = (Arc::clone(&self.shared), self.prepare_thread);
             let body = move || {
+                // At normal priority: a busy machine must not hide for long that the log cannot be opened.
+                shared.write(&mut lock(&shared.file));
                 prepare();
                 shared.write_while_open();
             };
@@ -272,7 +272,7 @@ impl LogState {
     /// Runs the writer thread until the log closes: waits for lines, gathers more, writes them. After a
     /// failure the lines stay in the queue, as far as they fit, until the next attempt.
     fn write_while_open(&self) {
-        let mut retry_at: Option<Instant> = None;
+        let mut retry_at = lock(&self.file).retry_at();
         loop {
             let mut queue = lock(&self.queue);
             while queue.is_empty() && !queue.closing {
@@ -323,17 +323,26 @@ impl LogState {
         let count = lock(&self.queue).len();
         for _ in 0..count {
             let Some(block) = lock(&self.queue).take() else { return };
-            let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| file.write(&block)));
-            let lost = match written {
-                Ok(lost) => lost,
-                Err(_) => Some(("writer_panic", count_lines(&block))),
+            let lines = block.lines();
+            let written = catch_unwind(AssertUnwindSafe(|| {
+                let content = block.into_lines();
+                (file.write(&content), content)
+            }));
+            let (lost, room) = match written {
+                Ok((lost, room)) => (lost, Some(room)),
+                Err(_) => (Some(("writer_panic", lines)), None),
             };
             if lost.is_none() {
                 self.progress.fetch_add(1, Ordering::Relaxed);
             }
+            // Nothing is allocated while the queue is locked: a thread that is refused memory waits for ever.
+            let has_packer = lock(&self.queue).has_packer();
+            let packer = (lost.is_some() && !has_packer).then(Packer::new);
             let mut queue = lock(&self.queue);
-            queue.is_blocked = lost.is_some();
-            queue.put_back(block);
+            if lost.is_some() != has_packer {
+                queue.set_packer(packer);
+            }
+            queue.put_back(room);
             // After the deadline these lines have been counted already.
             let lost = lost.filter(|_| !queue.abandoned);
             drop(queue);

@@ -1,13 +1,11 @@
 //! The lines that wait for the disk, in blocks.
 
 use std::collections::VecDeque;
-use std::io::Read as _;
 
-use flate2::Compression;
-use flate2::bufread::{DeflateDecoder, DeflateEncoder};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Bytes that may wait for the disk, with those that are being written. The rings before the observer are the larger
-/// buffer.
+/// Bytes that may wait for the disk, with those that are being written, counted as if none were compressed. The rings
+/// before the observer are the larger buffer.
 pub(super) const MAX_QUEUE: usize = 4 << 20;
 /// Room of a block of lines, in bytes. A longer line has a block of its own. Each write is of one block and counts as
 /// progress of the disk. One block is kept while no lines come.
@@ -17,12 +15,12 @@ pub(super) const BLOCK: usize = 64 << 10;
 pub(super) struct LineQueue {
     /// Whole lines. New ones go into the last block.
     blocks: VecDeque<LineBlock>,
-    /// Bytes in `blocks`, as if none were compressed.
+    /// Bytes in `blocks`, counted as if none were compressed.
     pub(super) size: usize,
     /// Empty blocks, for the next lines. The memory of a new one would be touched page by page.
     pub(super) spare: Vec<Vec<u8>>,
-    /// True if the disk took nothing at the last attempt. Blocks are then compressed, because they may wait for long.
-    pub(super) is_blocked: bool,
+    /// Compresses full blocks. It is there if the last write failed: the lines may then wait for long.
+    packer: Option<Box<Packer>>,
     pub(super) closing: bool,
     /// Number of lines that are being written now, and their bytes.
     in_hand: u64,
@@ -34,14 +32,17 @@ pub(super) struct LineQueue {
 }
 
 /// Whole lines that are written together.
-enum LineBlock {
+pub(super) struct LineBlock {
+    content: Content,
+    /// Bytes and number of the lines.
+    size: usize,
+    lines: u64,
+}
+
+enum Content {
     Plain(Vec<u8>),
-    /// Lines of a log are alike: compressed they take less than a tenth.
-    Packed {
-        compressed: Box<[u8]>,
-        size: usize,
-        lines: u64,
-    },
+    /// The lines of a log are alike: compressed they take a fifth or less.
+    Packed(Box<[u8]>),
 }
 
 impl LineQueue {
@@ -62,87 +63,119 @@ impl LineQueue {
 
     pub(super) fn push(&mut self, line: &[u8]) {
         self.size += line.len();
-        if let Some(LineBlock::Plain(last)) = self.blocks.back_mut()
-            && last.len() + line.len() <= BLOCK
+        if let Some(last) = self.blocks.back_mut()
+            && last.push(line)
         {
-            return last.extend_from_slice(line);
+            return;
         }
-        if self.is_blocked {
-            self.pack();
-        }
+        self.pack_last();
         let spare = self.spare.pop().filter(|_| line.len() <= BLOCK);
-        let mut block = spare.unwrap_or_else(|| Vec::with_capacity(line.len().max(BLOCK)));
-        block.extend_from_slice(line);
-        self.blocks.push_back(LineBlock::Plain(block));
+        let room = spare.unwrap_or_else(|| Vec::with_capacity(line.len().max(BLOCK)));
+        let mut block = LineBlock { content: Content::Plain(room), size: 0, lines: 0 };
+        block.push(line);
+        self.blocks.push_back(block);
     }
 
     /// Takes the oldest block, to write it.
-    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
-        let block = match self.blocks.pop_front()? {
-            LineBlock::Plain(lines) => lines,
-            LineBlock::Packed { compressed, size, .. } => {
-                let mut lines = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(size.max(BLOCK)));
-                let read = DeflateDecoder::new(&*compressed).read_to_end(&mut lines);
-                read.expect("what `pack` compressed is complete");
-                lines
-            }
-        };
-        self.size -= block.len();
-        self.size_in_hand = block.len();
-        self.in_hand = count_lines(&block);
+    pub(super) fn take(&mut self) -> Option<LineBlock> {
+        let block = self.blocks.pop_front()?;
+        self.size -= block.size;
+        (self.size_in_hand, self.in_hand) = (block.size, block.lines);
         Some(block)
     }
 
-    /// Takes back a block whose lines are written or lost.
-    pub(super) fn put_back(&mut self, block: Vec<u8>) {
+    /// Notes that the lines in hand are written or lost. Their room is kept for the next lines.
+    pub(super) fn put_back(&mut self, room: Option<Vec<u8>>) {
         (self.in_hand, self.size_in_hand) = (0, 0);
-        self.keep_room(block);
+        room.into_iter().for_each(|room| self.keep(room));
+    }
+
+    /// Begins or ends to compress full blocks.
+    pub(super) fn set_packer(&mut self, packer: Option<Box<Packer>>) {
+        if packer.is_some() {
+            self.spare.truncate(1);
+        }
+        self.packer = packer;
+    }
+
+    pub(super) fn has_packer(&self) -> bool {
+        self.packer.is_some()
     }
 
     /// Returns the number of lines that are not written.
     pub(super) fn unwritten(&self) -> u64 {
-        let lines = self.blocks.iter().map(|block| match block {
-            LineBlock::Plain(lines) => count_lines(lines),
-            LineBlock::Packed { lines, .. } => *lines,
-        });
-        self.in_hand + lines.sum::<u64>()
+        self.in_hand + self.blocks.iter().map(|block| block.lines).sum::<u64>()
     }
 
-    /// The disk takes nothing: compresses what waits, and what will follow.
-    pub(super) fn hold(&mut self) {
-        self.is_blocked = true;
-        self.pack();
-    }
-
-    /// Compresses the blocks that are not compressed.
-    fn pack(&mut self) {
-        for index in 0..self.blocks.len() {
-            let LineBlock::Plain(plain) = &self.blocks[index] else { continue };
-            let mut compressed = Vec::with_capacity(plain.len() / 8);
-            // A reader of a slice does not fail.
-            if DeflateEncoder::new(&**plain, Compression::fast()).read_to_end(&mut compressed).is_err() {
-                continue;
-            }
-            let (size, lines) = (plain.len(), count_lines(plain));
-            let packed = LineBlock::Packed { compressed: compressed.into(), size, lines };
-            if let LineBlock::Plain(block) = std::mem::replace(&mut self.blocks[index], packed) {
-                self.keep_room(block);
-            }
+    /// Compresses the last block, which is full. Each block is packed when the next one begins, so that no line waits for
+    /// more than one.
+    fn pack_last(&mut self) {
+        if let Some(packer) = &mut self.packer
+            && let Some(last) = self.blocks.back_mut()
+            && let Content::Plain(plain) = &last.content
+            && let Some(packed) = packer.pack(plain)
+            && let Content::Plain(room) = std::mem::replace(&mut last.content, Content::Packed(packed))
+        {
+            self.keep(room);
         }
     }
 
     /// Keeps the memory of a block for the next lines.
-    fn keep_room(&mut self, mut block: Vec<u8>) {
-        block.clear();
-        let is_enough = self.is_blocked && !self.spare.is_empty();
-        if block.capacity() <= BLOCK && !is_enough {
-            self.spare.push(block);
+    fn keep(&mut self, mut room: Vec<u8>) {
+        room.clear();
+        let is_enough = self.packer.is_some() && !self.spare.is_empty();
+        if room.capacity() <= BLOCK && !is_enough {
+            self.spare.push(room);
         }
     }
 }
 
-pub(super) fn count_lines(lines: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', lines).count() as u64
+impl LineBlock {
+    /// Adds a line. Returns false if the block has no room for it.
+    fn push(&mut self, line: &[u8]) -> bool {
+        let Content::Plain(lines) = &mut self.content else { return false };
+        if !lines.is_empty() && lines.len() + line.len() > BLOCK {
+            return false;
+        }
+        lines.extend_from_slice(line);
+        self.size += line.len();
+        self.lines += 1;
+        true
+    }
+
+    /// Returns the number of lines.
+    pub(super) fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Returns the lines as they were pushed.
+    pub(super) fn into_lines(self) -> Vec<u8> {
+        let packed = match self.content {
+            Content::Plain(lines) => return lines,
+            Content::Packed(packed) => packed,
+        };
+        let mut lines = Vec::with_capacity(self.size);
+        let read = Decompress::new(false).decompress_vec(&packed, &mut lines, FlushDecompress::Finish);
+        assert!(matches!(read, Ok(Status::StreamEnd)), "what `Packer` compressed is complete");
+        lines
+    }
+}
+
+/// Compresses blocks, one after the other.
+pub(super) struct Packer(Compress);
+
+impl Packer {
+    pub(super) fn new() -> Box<Packer> {
+        Box::new(Packer(Compress::new(Compression::fast(), false)))
+    }
+
+    /// Returns the compressed lines, or `None` if they would not take less than half.
+    fn pack(&mut self, lines: &[u8]) -> Option<Box<[u8]>> {
+        self.0.reset();
+        let mut packed = Vec::with_capacity(lines.len() / 2);
+        let done = self.0.compress_vec(lines, &mut packed, FlushCompress::Finish);
+        matches!(done, Ok(Status::StreamEnd)).then(|| packed.into())
+    }
 }
 
 #[cfg(test)]
@@ -152,11 +185,15 @@ mod tests {
     impl LineQueue {
         /// Returns the bytes that the blocks and the spare ones take.
         pub(crate) fn memory(&self) -> usize {
-            let blocks = self.blocks.iter().map(|block| match block {
-                LineBlock::Plain(lines) => lines.capacity(),
-                LineBlock::Packed { compressed, .. } => compressed.len(),
+            let blocks = self.blocks.iter().map(|block| match &block.content {
+                Content::Plain(lines) => lines.capacity(),
+                Content::Packed(packed) => packed.len(),
             });
             blocks.chain(self.spare.iter().map(Vec::capacity)).sum()
+        }
+
+        fn packed(&self) -> usize {
+            self.blocks.iter().filter(|block| matches!(block.content, Content::Packed(_))).count()
         }
     }
 
@@ -165,31 +202,41 @@ mod tests {
         [vec![b'x'; length - 1], b"\n".to_vec()].concat()
     }
 
+    /// Writes the oldest block. Returns its lines.
+    fn write(queue: &mut LineQueue) -> Option<Vec<u8>> {
+        let (left, block) = (queue.unwritten(), queue.take()?);
+        assert_eq!(queue.unwritten(), left, "the lines in hand are not written yet");
+        let count = block.lines();
+        let lines = block.into_lines();
+        queue.put_back(Some(lines.clone()));
+        assert_eq!(queue.unwritten(), left - count);
+        Some(lines)
+    }
+
     #[test]
     fn blocks_are_whole_lines_and_a_long_line_has_its_own() {
-        for is_blocked in [false, true] {
+        for is_packed in [false, true] {
             for (lengths, blocks) in [
                 (&[11, 11][..], &[22][..]),
                 (&[11, BLOCK], &[11, BLOCK]),
                 (&[BLOCK - 11, 11, 1], &[BLOCK, 1]),
                 (&[11, BLOCK + 1, 11, 11], &[11, BLOCK + 1, 22]),
             ] {
-                let mut queue = LineQueue { is_blocked, ..LineQueue::default() };
+                let mut queue = LineQueue::default();
+                queue.set_packer(is_packed.then(Packer::new));
                 lengths.iter().for_each(|length| queue.push(&line(*length)));
                 assert_eq!((queue.unwritten(), queue.size), (lengths.len() as u64, lengths.iter().sum()));
-                let mut left = queue.unwritten();
-                for length in blocks {
-                    let block = queue.take().unwrap();
-                    assert_eq!((block.len(), block.last()), (*length, Some(&b'\n')));
-                    assert_eq!(queue.unwritten(), left, "the lines in hand are not written yet");
-                    left -= count_lines(&block);
-                    queue.put_back(block);
-                    assert_eq!(queue.unwritten(), left);
-                }
-                assert_eq!((queue.take(), queue.unwritten(), queue.size), (None, 0, 0));
+                assert_eq!(queue.packed(), if is_packed { blocks.len() - 1 } else { 0 });
+                let written: Vec<Vec<u8>> = std::iter::from_fn(|| write(&mut queue)).collect();
+                assert_eq!(written.iter().map(Vec::len).collect::<Vec<_>>(), blocks);
+                assert_eq!(
+                    written.concat(),
+                    lengths.iter().flat_map(|length| line(*length)).collect::<Vec<_>>()
+                );
+                assert_eq!((queue.unwritten(), queue.size), (0, 0));
                 let rooms: Vec<usize> = queue.spare.iter().map(Vec::capacity).collect();
                 assert!(
-                    rooms.iter().all(|room| *room == BLOCK),
+                    rooms.iter().all(|room| *room <= BLOCK),
                     "the room of a long line is not kept: {rooms:?}"
                 );
             }
@@ -199,12 +246,43 @@ mod tests {
     #[test]
     fn the_lines_hold_the_limit_and_one_block_more() {
         let mut queue = LineQueue::default();
-        while !queue.is_full_for(&line(1000)) {
-            queue.push(&line(1000));
+        // The blocks of an earlier burst are used again.
+        for _ in 0..2 {
+            while !queue.is_full_for(&line(1000)) {
+                queue.push(&line(1000));
+            }
+            let in_hand = queue.take().unwrap();
+            assert!(queue.is_full_for(&line(1000)), "what is being written counts");
+            // Less than a line of each block is empty.
+            assert!(queue.memory() + BLOCK <= MAX_QUEUE + MAX_QUEUE / 32 + BLOCK, "{}", queue.memory());
+            queue.put_back(Some(in_hand.into_lines()));
+            while write(&mut queue).is_some() {}
         }
-        let in_hand = queue.take().unwrap();
-        assert!(queue.is_full_for(&line(1000)), "what is being written counts");
-        // Less than a line of each block is empty.
-        assert!(queue.memory() + in_hand.capacity() <= MAX_QUEUE + MAX_QUEUE / 32 + BLOCK);
+    }
+
+    #[test]
+    fn what_cannot_be_compressed_stays_as_it_is() {
+        let mut queue = LineQueue::default();
+        queue.set_packer(Some(Packer::new()));
+        let mut state = 1_u64;
+        let random: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .take(BLOCK)
+        .collect();
+        queue.push(&random);
+        queue.push(b"last\n");
+        assert_eq!((queue.packed(), write(&mut queue)), (0, Some(random)));
+    }
+
+    #[test]
+    fn a_disk_that_takes_lines_again_ends_the_compression() {
+        let mut queue = LineQueue::default();
+        queue.set_packer(Some(Packer::new()));
+        (0..3).for_each(|_| queue.push(&line(BLOCK)));
+        queue.set_packer(None);
+        (0..3).for_each(|_| queue.push(&line(BLOCK)));
+        assert_eq!(queue.packed(), 2);
     }
 }
