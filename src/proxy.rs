@@ -63,9 +63,6 @@ const HURRIED_BUDGET: Duration = Duration::from_millis(600);
 const SHORTEST_NAP: Duration = Duration::from_millis(2);
 /// Longest pause of the background loop without traffic: four wake-ups a second.
 const LONGEST_NAP: Duration = Duration::from_millis(250);
-/// Time without traffic after which the pages of the program are given back once more. The next call maps those that
-/// it needs, which takes it a tenth of a millisecond.
-const QUIET: Duration = Duration::from_secs(60);
 /// Bytes that are observed before the mutex is released.
 const SLICE: usize = 256 << 10;
 /// Same at the lowest priority, where a slice may take long while the end waits for the mutex.
@@ -298,13 +295,10 @@ fn background_loop(shared: &SharedObserver) {
     };
     thread::lower_priority();
     let mut nap = SHORTEST_NAP;
-    // `None` until the start is over.
-    let mut give_back_at: Option<Instant> = None;
+    let mut unused_pages = UnusedPages::default();
     while !shared.is_ending() {
-        if nap == LONGEST_NAP && give_back_at.is_none_or(|at| Instant::now() >= at) {
-            // What follows needs a small part of the code that ran until here.
+        if nap == LONGEST_NAP && unused_pages.are_due(Instant::now()) {
             memory::give_back_program();
-            give_back_at = Some(Instant::now() + QUIET);
         }
         std::thread::park_timeout(nap);
         let mut found = false;
@@ -324,11 +318,37 @@ fn background_loop(shared: &SharedObserver) {
             }
         }
         if found {
-            give_back_at = give_back_at.map(|_| Instant::now() + QUIET);
+            unused_pages.traffic(Instant::now());
         }
     }
     if !shared.has_catch_up.load(Ordering::Acquire) {
         shared.close();
+    }
+}
+
+/// Tells when the pages of the program are given back: once the start is over, and after each minute without traffic.
+/// What follows needs few of them, and maps them again. That takes the next call a tenth of a millisecond, or longer if
+/// the system has dropped the pages from its cache meanwhile.
+#[derive(Default)]
+struct UnusedPages {
+    /// `None` until the start is over.
+    due: Option<Instant>,
+}
+
+impl UnusedPages {
+    const QUIET: Duration = Duration::from_secs(60);
+
+    /// Returns true if the pages are to be given back now.
+    fn are_due(&mut self, now: Instant) -> bool {
+        let are_due = self.due.is_none_or(|due| now >= due);
+        if are_due {
+            self.due = Some(now + Self::QUIET);
+        }
+        are_due
+    }
+
+    fn traffic(&mut self, now: Instant) {
+        self.due = self.due.map(|_| now + Self::QUIET);
     }
 }
 
@@ -340,8 +360,8 @@ fn catch_up(shared: &SharedObserver) {
             return shared.close();
         }
         std::thread::park();
-        if is_first && !shared.is_ending() {
-            // A full ring needs the memory that the pages of the start take.
+        if is_first && shared.observer().is_pressed() {
+            // A flood is the peak of memory. The pages that only the start needed must not add to it.
             memory::give_back_program();
             is_first = false;
         }
@@ -385,6 +405,20 @@ fn catch_up_loop(shared: &SharedObserver) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_given_back_after_the_start_and_after_each_minute_without_traffic() {
+        let start = Instant::now();
+        let second = |number| start + Duration::from_secs(number);
+        let mut pages = UnusedPages::default();
+        pages.traffic(second(0));
+        assert!(pages.are_due(second(1)), "the start is over");
+        assert!(!pages.are_due(second(60)));
+        assert!(pages.are_due(second(61)));
+        pages.traffic(second(70));
+        assert!(!pages.are_due(second(129)));
+        assert!(pages.are_due(second(130)));
+    }
 
     #[test]
     fn the_hint_about_a_missing_command_is_one_for_this_system() {

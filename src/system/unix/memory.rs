@@ -94,11 +94,24 @@ unsafe extern "C" fn give_back_object(
     let (base, parts) = unsafe {
         ((*object).dlpi_addr, std::slice::from_raw_parts((*object).dlpi_phdr, (*object).dlpi_phnum.into()))
     };
+    // The entries of the dynamic section: DT_TEXTREL, or DF_TEXTREL in DT_FLAGS.
+    let relocates_code = |[tag, value]: &[usize; 2]| *tag == 22 || *tag == 30 && value & 4 != 0;
+    for part in parts.iter().filter(|part| part.p_type == libc::PT_DYNAMIC) {
+        // SAFETY: the loader has mapped the section, which is made of such pairs.
+        let entries = unsafe {
+            let start = (base + part.p_vaddr) as *const [usize; 2];
+            std::slice::from_raw_parts(start, part.p_memsz as usize / size_of::<[usize; 2]>())
+        };
+        if entries.iter().any(relocates_code) {
+            return 0;
+        }
+    }
     for part in parts.iter().filter(|part| part.p_type == libc::PT_LOAD && part.p_flags & libc::PF_W == 0) {
         let start = (base + part.p_vaddr) as usize;
         let end = start + part.p_memsz as usize;
         let first_page = start / page * page;
-        // SAFETY: this part cannot be written to, so each page of it is as in the file.
+        // SAFETY: this part cannot be written to, and the loader has changed nothing in it, so each page is as in the
+        // file. Breakpoints of a debugger are lost.
         unsafe { libc::madvise(first_page as *mut libc::c_void, end - first_page, libc::MADV_DONTNEED) };
     }
     0

@@ -208,8 +208,9 @@ fn become_server(plan: &SpawnPlan, host_mask: &SignalMask) -> ! {
         if plan.sigchld_ignored {
             libc::signal(libc::SIGCHLD, libc::SIG_IGN);
         }
+        // All that can be done before the byte is done before it, because the parent works meanwhile.
         let mut word = 0_u8;
-        if libc::read(libc::STDIN_FILENO, (&raw mut word).cast(), 1) != 1 {
+        if libc::read(plan.stdio[0], (&raw mut word).cast(), 1) != 1 {
             libc::_exit(0);
         }
         host_mask.restore();
