@@ -33,13 +33,13 @@ pub(super) struct LineQueue {
 
 /// Whole lines that are written together.
 pub(super) struct LineBlock {
-    content: Content,
+    content: BlockContent,
     /// Bytes and number of the lines.
     size: usize,
     lines: u64,
 }
 
-enum Content {
+enum BlockContent {
     Plain(Vec<u8>),
     /// The lines of a log are alike: compressed they take a fifth or less.
     Packed(Box<[u8]>),
@@ -71,7 +71,7 @@ impl LineQueue {
         self.pack_last();
         let spare = self.spare.pop().filter(|_| line.len() <= BLOCK);
         let room = spare.unwrap_or_else(|| Vec::with_capacity(line.len().max(BLOCK)));
-        let mut block = LineBlock { content: Content::Plain(room), size: 0, lines: 0 };
+        let mut block = LineBlock { content: BlockContent::Plain(room), size: 0, lines: 0 };
         block.push(line);
         self.blocks.push_back(block);
     }
@@ -112,9 +112,10 @@ impl LineQueue {
     fn pack_last(&mut self) {
         if let Some(packer) = &mut self.packer
             && let Some(last) = self.blocks.back_mut()
-            && let Content::Plain(plain) = &last.content
+            && let BlockContent::Plain(plain) = &last.content
             && let Some(packed) = packer.pack(plain)
-            && let Content::Plain(room) = std::mem::replace(&mut last.content, Content::Packed(packed))
+            && let BlockContent::Plain(room) =
+                std::mem::replace(&mut last.content, BlockContent::Packed(packed))
         {
             self.keep(room);
         }
@@ -133,7 +134,7 @@ impl LineQueue {
 impl LineBlock {
     /// Adds a line. Returns false if the block has no room for it.
     fn push(&mut self, line: &[u8]) -> bool {
-        let Content::Plain(lines) = &mut self.content else { return false };
+        let BlockContent::Plain(lines) = &mut self.content else { return false };
         if !lines.is_empty() && lines.len() + line.len() > BLOCK {
             return false;
         }
@@ -151,8 +152,8 @@ impl LineBlock {
     /// Returns the lines as they were pushed.
     pub(super) fn into_lines(self) -> Vec<u8> {
         let packed = match self.content {
-            Content::Plain(lines) => return lines,
-            Content::Packed(packed) => packed,
+            BlockContent::Plain(lines) => return lines,
+            BlockContent::Packed(packed) => packed,
         };
         let mut lines = Vec::with_capacity(self.size);
         let read = Decompress::new(false).decompress_vec(&packed, &mut lines, FlushDecompress::Finish);
@@ -186,14 +187,14 @@ mod tests {
         /// Returns the bytes that the blocks and the spare ones take.
         pub(crate) fn memory(&self) -> usize {
             let blocks = self.blocks.iter().map(|block| match &block.content {
-                Content::Plain(lines) => lines.capacity(),
-                Content::Packed(packed) => packed.len(),
+                BlockContent::Plain(lines) => lines.capacity(),
+                BlockContent::Packed(packed) => packed.len(),
             });
             blocks.chain(self.spare.iter().map(Vec::capacity)).sum()
         }
 
         fn packed(&self) -> usize {
-            self.blocks.iter().filter(|block| matches!(block.content, Content::Packed(_))).count()
+            self.blocks.iter().filter(|block| matches!(block.content, BlockContent::Packed(_))).count()
         }
     }
 
