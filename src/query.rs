@@ -2,8 +2,7 @@
 //!
 //! How a command reads logs:
 //! - `files` finds the logs; `last_seen` reads the first line of each
-//! - `scan` reads their lines; `entry` parses the needed part of a record (`plain`: of one in the usual form, whose
-//!   quotes `marks` finds)
+//! - `scan` reads their lines; `entry` parses the needed part of a record (`plain`: of one in the usual form)
 //! - `duplicates` counts a record once that is in two places; `tasks` joins a call with the outcome of its task that a
 //!   later connection saw; `nested` finds connections inside other ones
 //! - `select` decides which records count; `filter` selects among rows
@@ -35,7 +34,6 @@ pub(crate) mod last;
 pub(crate) mod last_seen;
 pub(crate) mod listing;
 pub(crate) mod live;
-mod marks;
 pub mod name_pool;
 pub(crate) mod nested;
 mod plain;

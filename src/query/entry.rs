@@ -11,7 +11,7 @@ use std::ops::Deref;
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use crate::query::plain::{self, NotPlain, PlainReader, PlainValue};
+use crate::query::plain::{self, MemberOrder, NotPlain, PlainReader, PlainValue};
 use crate::record::EventName;
 use crate::record::timestamp::Timestamp;
 use crate::record::words::{self, Direction, Status};
@@ -82,20 +82,14 @@ plain::record! {
         pub(crate) result_summary: EntryText<'a>,
         pub(crate) stderr_tail: Option<Vec<EntryText<'a>>>,
     }
+    passed over: user_id, protocol_version, ended_at, request_size_bytes, error_code, linked_span_id,
+        linked_trace_id, trace_state, trace_flags
 }
 
 impl<'a> LogEntry<'a> {
     /// Parses one line. Fails also if `schema` does not begin with `spantap/`.
     pub fn parse(line: &'a [u8]) -> Result<LogEntry<'a>, serde_json::Error> {
-        let mut entry = LogEntry::default();
-        if plain::read(line, &mut entry).is_none() {
-            entry = serde_json::from_slice(line)?;
-        }
-        if entry.schema.starts_with("spantap/") {
-            Ok(entry)
-        } else {
-            Err(serde_json::Error::custom("not a record of spantap"))
-        }
+        EntryReader::default().parse(line)
     }
 
     /// Returns the entry of a line that belongs to a connection; `None` for a record of an agent and any other line.
@@ -150,14 +144,34 @@ impl<'a> LogEntry<'a> {
     }
 }
 
+/// Parses many lines, sooner if they have the same members in the same order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EntryReader(MemberOrder);
+
+impl EntryReader {
+    /// Parses one line as [`LogEntry::parse`] does.
+    pub(crate) fn parse<'a>(&mut self, line: &'a [u8]) -> Result<LogEntry<'a>, serde_json::Error> {
+        let mut entry = LogEntry::default();
+        if plain::read(line, &mut self.0, &mut entry).is_none() {
+            entry = serde_json::from_slice(line)?;
+        }
+        if entry.schema.starts_with("spantap/") {
+            Ok(entry)
+        } else {
+            Err(serde_json::Error::custom("not a record of spantap"))
+        }
+    }
+}
+
 /// A text, borrowed from the line unless it has escapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(transparent)]
 pub struct EntryText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> PlainValue<'a> for EntryText<'a> {
-    fn read(reader: &mut PlainReader<'a>) -> Result<EntryText<'a>, NotPlain> {
-        reader.string().map(EntryText)
+    #[inline(always)]
+    fn read(line: &mut PlainReader<'a>) -> Result<EntryText<'a>, NotPlain> {
+        line.string().map(EntryText)
     }
 }
 
@@ -177,18 +191,105 @@ impl fmt::Display for EntryText<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::{Index, subsequence};
+
     use super::*;
+
+    /// Members of several events, in the order of the log.
+    const MEMBERS: [&str; 36] = [
+        r#""schema":"spantap/1""#,
+        r#""timestamp":"2026-11-24T09:14:03.512004Z""#,
+        r#""level":"info""#,
+        r#""event":"mcp_tool_call""#,
+        r#""message":"tools/call \"東京\" \u00e9: ok""#,
+        r#""seq":7"#,
+        r#""session_id":"run-1""#,
+        r#""connection_id":"0190c0de-0000-7000-8000-000000000001""#,
+        r#""server_name":"東京都庁""#,
+        r#""user_id":"dana""#,
+        r#""direction":"client_to_server""#,
+        r#""method":"tools/call""#,
+        r#""tool_name":"list_directory""#,
+        r#""protocol_version":"2025-11-25""#,
+        r#""args_hash":"hmac-sha256:0c0b0a09080706050403020100ffeeddccbbaa99887766554433221100""#,
+        r#""started_at":"2026-11-24T09:14:03.5+00:00""#,
+        r#""ended_at":"2026-11-24T09:14:03.512004Z""#,
+        r#""duration_ms":12.004"#,
+        r#""status":"ok""#,
+        r#""error_code":-32601"#,
+        r#""error_message":"a\tb""#,
+        r#""request_size_bytes":140"#,
+        r#""result_size_bytes":18446744073709551615"#,
+        r#""args_tokens_est":9"#,
+        r#""repeat_count":4294967296"#,
+        r#""thrashing":true"#,
+        r#""trace_flags":"03""#,
+        r#""exit_code":-7"#,
+        r#""command":["npx","-y"]"#,
+        r#""totals":{"errors":1}"#,
+        r#""new":false"#,
+        r#""new_text":"\ud83d\ude00\\""#,
+        r#""new_number":1.5e3"#,
+        r#""reason":null"#,
+        r#""stderr_tail":["a","b"]"#,
+        r#""user_wait_ms":0.5"#,
+    ];
+
+    /// A line with some of the members, often in their order, in which a few bytes are often changed.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let usual = [&MEMBERS[..19], &MEMBERS[21..22], &MEMBERS[23..24], &MEMBERS[26..27]].concat();
+        let some = subsequence(MEMBERS.to_vec(), 0..12);
+        let members = prop_oneof![
+            3 => Just(usual.clone()),
+            2 => subsequence(usual.clone(), 0..usual.len()),
+            1 => some.clone(),
+            1 => some.prop_shuffle(),
+        ];
+        let byte = prop_oneof![4 => proptest::sample::select(b"\"\\{}[],:-.0 a\t\x01\x7f\xc3".to_vec()), 1 => any::<u8>()];
+        let change = (any::<Index>(), 0..3_u8, byte);
+        (members, prop_oneof![Just(0), 1..4_usize], proptest::collection::vec(change, 3)).prop_map(
+            |(members, count, changes)| {
+                let mut line = format!("{{{}}}", members.join(",")).into_bytes();
+                for (at, kind, byte) in changes.into_iter().take(count) {
+                    let at = at.index(line.len());
+                    match kind {
+                        0 => line[at] = byte,
+                        1 => line.insert(at, byte),
+                        _ => line.truncate(at.max(1)),
+                    }
+                }
+                line
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_reader_of_many_lines_reads_each_as_serde_json_does(
+            lines in proptest::collection::vec(line(), 1..9)
+        ) {
+            let mut reader = EntryReader::default();
+            for line in &lines {
+                let expected = serde_json::from_slice::<LogEntry<'_>>(line).ok();
+                let expected = expected.filter(|entry| entry.schema.starts_with("spantap/"));
+                let shown = String::from_utf8_lossy(line);
+                prop_assert_eq!(format!("{:?}", reader.parse(line).ok()), format!("{expected:?}"), "{}", shown);
+            }
+        }
+    }
 
     #[test]
     fn every_field_of_an_entry_is_a_field_of_the_record() {
         let schema = serde_json::to_value(schemars::schema_for!(crate::record::Record<'static>)).unwrap();
         let source = include_str!("entry.rs");
         let start = source.find("pub struct LogEntry").unwrap();
-        let body = &source[start..start + source[start..].find("\n    }").unwrap()];
-        let fields: Vec<&str> = body
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(':').map(|(name, _)| name))
-            .collect();
+        let (body, rest) = source[start..].split_once("\n    }\n    passed over: ").unwrap();
+        let passed_over = rest.split_once('}').unwrap().0.split(',').map(str::trim);
+        let fields = body.lines().filter_map(|line| {
+            line.trim().strip_prefix("pub(crate) ")?.split_once(':').map(|(name, _)| name)
+        });
+        let fields: Vec<&str> = fields.chain(passed_over).collect();
         assert!(fields.len() > 30);
         for field in fields {
             assert!(schema["properties"].get(field).is_some(), "{field}");

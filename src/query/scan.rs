@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::query::duplicates::{AllRanges, SeenRecords, StretchSeqs};
-use crate::query::entry::LogEntry;
+use crate::query::entry::{EntryReader, LogEntry};
 use crate::query::files::{Compression, LogSource};
 use crate::query::tasks::TaskLines;
 
@@ -102,6 +102,7 @@ struct ScanPart<F> {
     fold: F,
     tasks: TaskLines,
     ranges: AllRanges,
+    reader: EntryReader,
 }
 
 /// Folds all lines, but not the records that `seen` has.
@@ -114,7 +115,8 @@ fn scan_once<F: Fold>(
     let stretches = cut(sources);
     let next = AtomicUsize::new(0);
     let work = || {
-        let mut part = ScanPart { fold: make(), tasks: TaskLines::default(), ranges: AllRanges::default() };
+        let (tasks, ranges) = (TaskLines::default(), AllRanges::default());
+        let mut part = ScanPart { fold: make(), tasks, ranges, reader: EntryReader::default() };
         let mut tallies = vec![FileTally::default(); sources.len()];
         let mut buffer = Vec::new();
         while let Some(stretch) = stretches.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -208,7 +210,7 @@ impl FileTally {
             self.newer |= !line.starts_with(BEGINNING.as_bytes());
             return;
         }
-        match LogEntry::parse(line) {
+        match part.reader.parse(line) {
             Ok(entry) if seen.is_some_and(|seen| seen.has(&entry)) => self.duplicates += 1,
             Ok(entry) => {
                 self.records += 1;

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use foldhash::quality::FixedState;
@@ -89,6 +90,23 @@ pub(crate) struct TurnCounts {
     /// By the digest of the session.
     sessions: HashMap<u64, SessionTurns, RandomState>,
     conversations: HashSet<u64, RandomState>,
+    /// Those of the last call, which most calls repeat: a comparison is cheaper than a look-up.
+    last: LastTurn,
+}
+
+#[derive(Clone, Debug, Default)]
+struct LastTurn {
+    /// The digest of the conversation; `None` before the first call.
+    conversation: Option<u64>,
+    session_id: String,
+    conversation_id: String,
+    turn_id: String,
+}
+
+impl LastTurn {
+    fn is_in_conversation_of(&self, entry: &LogEntry<'_>) -> bool {
+        *self.session_id == *entry.session_id && *self.conversation_id == *entry.conversation_id
+    }
 }
 
 /// The turns of one session.
@@ -138,12 +156,22 @@ fn conversation_of(entry: &LogEntry<'_>) -> u64 {
 
 impl TurnCounts {
     pub(crate) fn add(&mut self, entry: &LogEntry<'_>) {
+        let known = self.last.conversation.filter(|_| self.last.is_in_conversation_of(entry));
+        if known.is_some() && *self.last.turn_id == *entry.turn_id {
+            return;
+        }
+        let conversation = known.unwrap_or_else(|| conversation_of(entry));
         let session = self.sessions.entry(digest(&*entry.session_id)).or_default();
-        let conversation = conversation_of(entry);
         if let Some(turn) = turn_in(conversation, entry).filter(|turn| session.named.last() != Some(turn)) {
             push_tight(&mut session.named, turn);
         }
-        self.conversations.insert(conversation);
+        if known.is_none() {
+            self.conversations.insert(conversation);
+            self.last.conversation = Some(conversation);
+            replace(&mut self.last.session_id, &entry.session_id);
+            replace(&mut self.last.conversation_id, &entry.conversation_id);
+        }
+        replace(&mut self.last.turn_id, &entry.turn_id);
     }
 
     pub(crate) fn merge(&mut self, other: TurnCounts) {
@@ -184,6 +212,12 @@ impl TurnCounts {
     pub(crate) fn conversations(&self) -> u64 {
         self.conversations.len() as u64
     }
+}
+
+/// Puts `new` into the memory of `text`.
+fn replace(text: &mut String, new: &str) {
+    text.clear();
+    text.push_str(new);
 }
 
 /// Returns a digest that is the same in all threads.
@@ -245,38 +279,39 @@ pub(crate) struct GroupMap<V>(TextMap<TextMap<V>>);
 
 #[derive(Clone, Debug)]
 struct TextMap<V> {
-    places: HashMap<Box<str>, usize, RandomState>,
-    values: Vec<V>,
+    places: HashMap<Arc<str>, usize, RandomState>,
+    /// In the order in which their texts came.
+    entries: Vec<(Arc<str>, V)>,
+    /// Place of the last look-up, which many look-ups repeat.
+    last: usize,
 }
 
 impl<V> Default for TextMap<V> {
     fn default() -> TextMap<V> {
-        TextMap { places: HashMap::default(), values: Vec::new() }
+        TextMap { places: HashMap::default(), entries: Vec::new(), last: 0 }
     }
 }
 
 impl<V: Default> TextMap<V> {
     fn at(&mut self, key: &str) -> &mut V {
-        let place = match self.places.get(key) {
-            Some(place) => *place,
-            None => {
-                self.places.insert(key.into(), self.values.len());
-                self.values.push(V::default());
-                self.values.len() - 1
-            }
-        };
-        &mut self.values[place]
+        if self.entries.get(self.last).is_none_or(|(last, _)| **last != *key) {
+            self.last = self.place(key);
+        }
+        &mut self.entries[self.last].1
+    }
+
+    fn place(&mut self, key: &str) -> usize {
+        if let Some(place) = self.places.get(key) {
+            return *place;
+        }
+        let (text, place): (Arc<str>, _) = (key.into(), self.entries.len());
+        self.places.insert(Arc::clone(&text), place);
+        self.entries.push((text, V::default()));
+        place
     }
 
     fn get(&self, key: &str) -> Option<&V> {
-        self.places.get(key).map(|place| &self.values[*place])
-    }
-
-    /// Returns the values in the order in which their texts came.
-    fn into_entries(self) -> impl Iterator<Item = (Box<str>, V)> {
-        let mut keys: Vec<(Box<str>, usize)> = self.places.into_iter().collect();
-        keys.sort_unstable_by_key(|(_, place)| *place);
-        keys.into_iter().map(|(key, _)| key).zip(self.values)
+        self.places.get(key).map(|place| &self.entries[*place].1)
     }
 }
 
@@ -291,16 +326,18 @@ impl<V: Default> GroupMap<V> {
 
     /// Returns the number of groups.
     pub(crate) fn len(&self) -> usize {
-        self.0.values.iter().map(|inner| inner.values.len()).sum()
+        self.0.entries.iter().map(|(_, inner)| inner.entries.len()).sum()
     }
 
     /// Returns the groups in the order of their names.
     pub(crate) fn sorted(self) -> Vec<(Box<str>, Box<str>, V)> {
         let mut groups: Vec<_> = self
             .0
-            .into_entries()
+            .entries
+            .into_iter()
             .flat_map(|(first, inner)| {
-                inner.into_entries().map(move |(second, value)| (first.clone(), second, value))
+                let inner = inner.entries.into_iter();
+                inner.map(move |(second, value)| ((&*first).into(), (&*second).into(), value))
             })
             .collect();
         groups.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
@@ -308,8 +345,8 @@ impl<V: Default> GroupMap<V> {
     }
 
     pub(crate) fn merge(&mut self, other: GroupMap<V>, mut merge: impl FnMut(&mut V, V)) {
-        for (first, inner) in other.0.into_entries() {
-            for (second, value) in inner.into_entries() {
+        for (first, inner) in other.0.entries {
+            for (second, value) in inner.entries {
                 merge(self.at(&first, &second), value);
             }
         }

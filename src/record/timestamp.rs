@@ -20,6 +20,11 @@ impl Timestamp {
         std::time::SystemTime::now().into()
     }
 
+    /// Reads a time in the form of records; `None` for any other form, and before 1970 and after 9998.
+    pub(crate) fn of_record(text: &[u8; 27]) -> Option<Timestamp> {
+        Rfc3339::parse(text)
+    }
+
     /// Returns the instant `ms` milliseconds later, or earlier if `ms` is negative. The result stays within
     /// the years that a record can contain, so that the difference of two instants does not overflow.
     pub(crate) fn plus_ms(self, ms: f64) -> Timestamp {
@@ -76,8 +81,9 @@ impl From<std::time::SystemTime> for Timestamp {
 
 /// `YYYY-MM-DDThh:mm:ss.ffffffZ`.
 ///
-/// A record contains three timestamps, and a report reads two of each line. This form is therefore written and read
-/// digit by digit, with a calendar of its own for the years from 1970 to 9998. Other times are left to jiff.
+/// A record contains three timestamps, and a report reads two of each line. This form is therefore written digit by
+/// digit and read by eight characters, with a calendar of its own for the years from 1970 to 9998. Other times are left
+/// to jiff.
 struct Rfc3339([u8; 27]);
 
 /// In microseconds, as a [`Timestamp`] counts.
@@ -114,26 +120,21 @@ impl Rfc3339 {
     const END: u64 = 2_932_532 * DAY;
 
     /// Reads this form and nothing else.
-    fn parse(text: &[u8]) -> Option<Timestamp> {
-        const FORM: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
-        let text: &[u8; 27] = text.try_into().ok()?;
-        // Digits become numbers up to 9, and the other characters 0 if they are as in the form.
-        let digits: [u8; 27] = std::array::from_fn(|at| text[at].wrapping_sub(FORM[at]));
-        let fits = |at: usize| digits[at] <= if FORM[at] == b'0' { 9 } else { 0 };
-        if !(0..27).fold(true, |all, at| all & fits(at)) {
-            return None;
-        }
-        let number = |from: usize, to: usize| {
-            digits[from..to].iter().fold(0, |sum, digit| sum * 10 + u64::from(*digit))
-        };
-        let (year, month, day) = (number(0, 4), number(5, 7), number(8, 10));
-        let (hour, minute, second) = (number(11, 13), number(14, 16), number(17, 19));
+    fn parse(text: &[u8; 27]) -> Option<Timestamp> {
+        let date = EightDigits::read(text, 0, *b"0000-00-")?;
+        // The year's last digit comes again, and stands between two others.
+        let day = EightDigits::read(text, 3, *b"0-00-00T")?;
+        let time = EightDigits::read(text, 11, *b"00:00:00")?;
+        let micros = EightDigits::read(text, 19, *b".000000Z")?;
+        let (year, month, day) = (date.pair(0) * 100 + date.pair(2), day.pair(2), day.pair(5));
+        let (hour, minute, second) = (time.pair(0), time.pair(3), time.pair(6));
         if !(1970..=9998).contains(&year) || hour > 23 || minute > 59 || second > 59 {
             return None;
         }
         let days = day_number(year, month, day)?;
         let seconds = (hour * 60 + minute) * 60 + second;
-        i64::try_from(days * DAY + seconds * SECOND + number(20, 26)).ok().map(Timestamp)
+        let micros = (micros.pair(1) * 100 + micros.pair(3)) * 100 + micros.pair(5);
+        i64::try_from(days * DAY + seconds * SECOND + micros).ok().map(Timestamp)
     }
 
     fn put(&mut self, place: std::ops::Range<usize>, mut number: u64) {
@@ -145,6 +146,30 @@ impl Rfc3339 {
 
     fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// Eight characters, of which some are digits. Each byte is the number of its digit and the next one's together: 42 where
+/// a 4 and a 2 begin.
+struct EightDigits(u64);
+
+impl EightDigits {
+    /// Reads the characters of `text` at `at`. Returns `None` unless there is a digit where `form` has a 0, and
+    /// otherwise the character of `form`.
+    fn read(text: &[u8; 27], at: usize, form: [u8; 8]) -> Option<EightDigits> {
+        let characters = u64::from_le_bytes(text[at..].first_chunk().copied()?);
+        // Digits become numbers up to 9, and the other characters 0.
+        let digits = characters ^ u64::from_le_bytes(form);
+        // Sets the highest bit of each byte that is more.
+        let more =
+            digits.wrapping_add(u64::from_le_bytes(form.map(|byte| if byte == b'0' { 0x76 } else { 0x7f })));
+        let is_form = (digits | more) & u64::from_le_bytes([0x80; 8]) == 0;
+        is_form.then(|| EightDigits(digits * 10 + (digits >> 8)))
+    }
+
+    /// Returns the number of the two digits that begin at `at`.
+    fn pair(&self, at: u32) -> u64 {
+        self.0 >> (8 * at) & 0xff
     }
 }
 
@@ -197,7 +222,7 @@ impl FromStr for Timestamp {
 
     /// Reads any RFC 3339 instant, to the microsecond.
     fn from_str(text: &str) -> Result<Timestamp, jiff::Error> {
-        match Rfc3339::parse(text.as_bytes()) {
+        match text.as_bytes().try_into().ok().and_then(Timestamp::of_record) {
             Some(timestamp) => Ok(timestamp),
             None => text.parse::<jiff::Timestamp>().map(|instant| Timestamp(instant.as_microsecond())),
         }
@@ -276,7 +301,7 @@ mod tests {
             let instant = jiff::Timestamp::from_microsecond(micros).unwrap();
             let timestamp = Timestamp(instant.as_microsecond());
             prop_assert_eq!(timestamp.to_string(), format!("{instant:.6}"));
-            prop_assert_eq!(Rfc3339::parse(timestamp.to_string().as_bytes()), Some(timestamp));
+            prop_assert_eq!(Rfc3339::parse(timestamp.to_string().as_bytes().try_into().unwrap()), Some(timestamp));
         }
 
         #[test]
@@ -285,7 +310,7 @@ mod tests {
         ) {
             let by_jiff = text.parse::<jiff::Timestamp>().ok().map(|instant| Timestamp(instant.as_microsecond()));
             prop_assert_eq!(text.parse::<Timestamp>().ok(), by_jiff);
-            if let Some(timestamp) = Rfc3339::parse(text.as_bytes()) {
+            if let Some(timestamp) = Rfc3339::parse(text.as_bytes().try_into().unwrap()) {
                 prop_assert_eq!(Some(timestamp), by_jiff);
             }
         }

@@ -1,58 +1,89 @@
 //! Instructions that compare many bytes at once, where the compiler does not find them by itself.
 
-/// Bytes that are compared at once: one for each bit of a word.
-pub(crate) const BLOCK: usize = 64;
+/// Returns the text of the JSON string with which `bytes` begin; `None` unless it is printable ASCII without an escape.
+// A call keeps the code of a reader of many strings short.
+#[inline(never)]
+pub(crate) fn plain_string(bytes: &[u8]) -> Option<&str> {
+    let string = bytes.strip_prefix(b"\"")?;
+    let mut rest = string;
+    let end = loop {
+        let Some((block, behind)) = rest.split_first_chunk() else { return plain_string_at_end(string) };
+        let ends = ends_of(block);
+        if ends != 0 {
+            break string.len() - rest.len() + place_of_first(ends);
+        }
+        rest = behind;
+    };
+    let (text, [b'"', ..]) = string.split_at_checked(end)? else { return None };
+    // SAFETY: all bytes before the first end are ASCII.
+    Some(unsafe { std::str::from_utf8_unchecked(text) })
+}
 
-/// Returns a bit for each byte that is a quote or a backslash, the first byte's the lowest, and true if a byte is a
-/// control character.
-#[inline]
-pub(crate) fn marks_of(block: &[u8; BLOCK]) -> (u64, bool) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        // SAFETY: every processor of this architecture has these instructions.
-        unsafe { marks_by_sse2(block) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        marks_on_any_processor(block)
-    }
+/// Returns the same for a string that ends where less than a block is left. `string` begins behind its first quote.
+#[inline(never)]
+fn plain_string_at_end(string: &[u8]) -> Option<&str> {
+    let end = string.iter().position(|byte| !is_plain(*byte)).filter(|end| string[*end] == b'"')?;
+    std::str::from_utf8(&string[..end]).ok()
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'\x7f') && !matches!(byte, b'"' | b'\\')
+}
+
+/// Bytes that are compared at once.
+#[cfg(target_arch = "x86_64")]
+const BLOCK: usize = 16;
+#[cfg(not(target_arch = "x86_64"))]
+const BLOCK: usize = 8;
+
+/// Returns a bit for each byte of a block that ends a plain text, the first byte's the lowest: a quote, a backslash, a
+/// control character or a byte beyond ASCII.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn ends_of(block: &[u8; BLOCK]) -> u32 {
+    // SAFETY: every processor of this architecture has these instructions.
+    unsafe { ends_by_sse2(block) }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn place_of_first(ends: u32) -> usize {
+    ends.trailing_zeros() as usize
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "sse2")]
-fn marks_by_sse2(block: &[u8; BLOCK]) -> (u64, bool) {
+fn ends_by_sse2(block: &[u8; BLOCK]) -> u32 {
     use std::arch::x86_64::{
-        _mm_cmpeq_epi8, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8,
-        _mm_setzero_si128,
+        _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8,
     };
-    let (quote, backslash) = (_mm_set1_epi8(b'"' as i8), _mm_set1_epi8(b'\\' as i8));
-    let last_control = _mm_set1_epi8(b' ' as i8 - 1);
-    let (mut marks, mut controls) = (0, _mm_setzero_si128());
-    for (at, [low, high]) in block.as_chunks::<8>().0.as_chunks::<2>().0.iter().enumerate() {
-        let bytes = _mm_set_epi64x(i64::from_le_bytes(*high), i64::from_le_bytes(*low));
-        let found = _mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash));
-        marks |= u64::from(_mm_movemask_epi8(found) as u32) << (16 * at);
-        controls = _mm_or_si128(controls, _mm_cmpeq_epi8(_mm_min_epu8(bytes, last_control), bytes));
-    }
-    (marks, _mm_movemask_epi8(controls) != 0)
+    let (low, high) = (block.first_chunk().copied(), block.last_chunk().copied());
+    let [low, high] = [low, high].map(|half| i64::from_le_bytes(half.unwrap_or_default()));
+    let bytes = _mm_set_epi64x(high, low);
+    let quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'"' as i8));
+    let backslashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8));
+    // As numbers with a sign, bytes beyond ASCII are negative.
+    let others = _mm_cmplt_epi8(bytes, _mm_set1_epi8(b' ' as i8));
+    _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quotes, backslashes), others)) as u32
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use {ends_of_word as ends_of, place_in_word as place_of_first};
+
+/// Compares eight bytes as one number, as any processor can. Returns the highest bit of the first byte that ends a
+/// plain text, of none before it, and of any others behind it.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn ends_of_word(block: &[u8; 8]) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    let bytes = u64::from_le_bytes(*block);
+    let below = |bytes: u64, least: u8| bytes.wrapping_sub(ONES * u64::from(least)) & !bytes;
+    let is_byte = |byte: u8| below(bytes ^ (ONES * u64::from(byte)), 1);
+    (is_byte(b'"') | is_byte(b'\\') | below(bytes, b' ') | bytes) & (ONES * 0x80)
 }
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
-fn marks_on_any_processor(block: &[u8; BLOCK]) -> (u64, bool) {
-    // Without an exit, the compiler compares many bytes at once.
-    let (mut is_mark, mut has_control) = ([0; BLOCK], false);
-    for (is_mark, byte) in is_mark.iter_mut().zip(block) {
-        *is_mark = u8::from(*byte == b'"') | u8::from(*byte == b'\\');
-        has_control |= *byte < b' ';
-    }
-    let mut marks = 0;
-    for (at, eight) in is_mark.as_chunks().0.iter().enumerate() {
-        // The highest byte of the product has the lowest bits of the eight bytes, in their order.
-        let eight = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        marks |= eight << (8 * at);
-    }
-    (marks, has_control)
+fn place_in_word(ends: u64) -> usize {
+    (ends.trailing_zeros() / 8) as usize
 }
 
 #[cfg(test)]
@@ -63,14 +94,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_processor_finds_the_same_marks(
-            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'"'), Just(b'\\'), 30_u8..34], BLOCK)
+        fn every_processor_finds_the_same_end_of_a_text(
+            bytes in proptest::collection::vec(prop_oneof![6 => 30_u8..128, 1 => any::<u8>(), 1 => Just(b'"')], 0..70)
         ) {
-            let block: &[u8; BLOCK] = bytes.as_slice().try_into().unwrap();
-            let bit = |(at, byte): (usize, &u8)| u64::from(matches!(byte, b'"' | b'\\')) << at;
-            let expected = (block.iter().enumerate().map(bit).sum(), block.iter().any(|byte| *byte < b' '));
-            prop_assert_eq!(marks_of(block), expected);
-            prop_assert_eq!(marks_on_any_processor(block), expected);
+            let plain = |bytes: &[u8]| bytes.iter().take_while(|byte| is_plain(**byte)).count();
+            let end = plain(&bytes);
+            let expected = (bytes.get(end) == Some(&b'"')).then(|| &bytes[..end]);
+            let line = [b"\"", &*bytes].concat();
+            prop_assert_eq!(plain_string(&line).map(str::as_bytes), expected);
+            prop_assert!(plain_string(&[b"x", &*line].concat()).is_none());
+            for block in bytes.as_chunks().0 {
+                prop_assert_eq!(place_in_word(ends_of_word(block)), plain(block));
+            }
         }
     }
 }
