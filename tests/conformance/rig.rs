@@ -35,7 +35,7 @@ const LAST_WORDS: &[u8] = b"spantap: ";
 
 /// Returns where the wrapper's own last lines begin in `bytes`.
 pub fn last_words(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(LAST_WORDS.len()).position(|window| window == LAST_WORDS)
+    memchr::memmem::find(bytes, LAST_WORDS)
 }
 
 /// Returns `bytes` without the own lines of the wrapper.

@@ -45,7 +45,7 @@ fn little_memory(rig: &Rig) -> Verdict {
         }
         let with = |text: &str| format!("with {megabytes} MiB: {text}");
         let mut host = rig.spawn(piped(&mut rig.scripted("bash", &line, &["role:echo"])))?;
-        let sent: Vec<u8> = (0..20_000).flat_map(request).collect();
+        let sent: Vec<u8> = (0..17_000).flat_map(request).collect();
         let (mut to, bytes) = (host.to.take().ok_or("no stdin")?, sent.clone());
         let writer = std::thread::spawn(move || std::io::Write::write_all(&mut to, &bytes));
         let seen = host.read_all().map_err(|error| with(&error))?;

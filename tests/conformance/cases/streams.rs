@@ -65,13 +65,14 @@ pub fn endless_line(rig: &Rig) -> Verdict {
     const SIZE: usize = 256 << 20;
     let mut host = rig.start(&["role:endless-line", &SIZE.to_string()])?;
     let mut buffer = vec![0; 1 << 20];
+    let sent = vec![b'x'; buffer.len()];
     let mut image = 0;
     for seen in 0..SIZE / buffer.len() {
         if seen == 1 {
             image = sys::image_memory(host.pid());
         }
         host.read_exact(&mut buffer).map_err(|error| format!("after {seen} MiB: {error}"))?;
-        expect(buffer.iter().all(|byte| *byte == b'x'), "other bytes")?;
+        expect(buffer == sent, "other bytes")?;
     }
     let peak = sys::peak_memory(host.pid()).ok_or("no memory figures")? - image;
     host.close_stdin();
