@@ -72,7 +72,7 @@ impl Home {
 
     /// Returns a command in an environment that does not depend on the machine.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = by_path(program);
         command.env_clear().env("TZ", "UTC").current_dir(self.path());
         if cfg!(unix) {
             command.env("HOME", self.path()).env("PATH", "/usr/bin:/bin").env("LC_ALL", "C.UTF-8");
@@ -104,6 +104,26 @@ impl Home {
     pub fn records(&self) -> Vec<Value> {
         logs_in(&self.logs()).iter().flat_map(|log| validate_log(log)).collect()
     }
+}
+
+/// Returns the command of a program, with its path if it is one of the system's. The standard library starts a name with
+/// `fork` if the environment is new, which copies the page tables of this process, and those are large.
+#[cfg(unix)]
+fn by_path(program: &str) -> Command {
+    use std::os::unix::process::CommandExt;
+
+    let in_folders = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(program));
+    let Some(path) = in_folders.iter().find(|path| !program.contains('/') && path.exists()) else {
+        return Command::new(program);
+    };
+    let mut command = Command::new(path);
+    command.arg0(program);
+    command
+}
+
+#[cfg(not(unix))]
+fn by_path(program: &str) -> Command {
+    Command::new(program)
 }
 
 /// The host's end of a connection.
