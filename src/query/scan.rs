@@ -369,7 +369,10 @@ impl<'b, R: Read> LineReader<'b, R> {
     }
 
     fn fill(&mut self) -> io::Result<bool> {
-        if self.buffer.len() < self.filled + READ {
+        if self.buffer.is_empty() {
+            // The system gives zeroed pages when they are first used: a short file uses few.
+            *self.buffer = vec![0; READ];
+        } else if self.buffer.len() < self.filled + READ {
             self.buffer.resize(self.filled + READ, 0);
         }
         loop {
