@@ -88,6 +88,7 @@ fn used_in(home: &Home, folder: &Path, since: &str) -> BTreeMap<String, Used> {
     let mut asked = Asked::new(home, place);
     let told = asked.answer("sessions", json!({"since": since}))["rows"].clone();
     let top = json_lines(home, &["top", "--once", "--since", since, "--json", place]);
+    let all = json_lines(home, &["stats", "--by", "turn", "--since", since, "--json", place]);
     for row in &rows {
         let id = row["session_id"].as_str().unwrap();
         let of_session = |row: &&Value| row["session_id"] == id;
@@ -100,7 +101,7 @@ fn used_in(home: &Home, folder: &Path, since: &str) -> BTreeMap<String, Used> {
             row["turns"].as_i64().unwrap(),
         ];
         let drawn = check_show(home, place, since, row, &shown, counts, &noted);
-        check_stats(home, place, since, row, counts);
+        check_stats(home, place, since, row, counts, &all);
         check_page(&page, row, counts);
         check_why(home, &mut asked, place, since, id, &drawn);
         let told = told.as_array().unwrap().iter().find(of_session).unwrap();
@@ -185,11 +186,11 @@ fn check_show(
     drawn
 }
 
-fn check_stats(home: &Home, place: &str, since: &str, row: &Value, counts: Counts) {
+/// `all` is what `stats --by turn` says about all sessions.
+fn check_stats(home: &Home, place: &str, since: &str, row: &Value, counts: Counts, all: &[Value]) {
     let id = row["session_id"].as_str().unwrap();
     let number = |rows: &[Value], name: &str| rows.iter().filter_map(|row| row[name].as_i64()).sum::<i64>();
-    let all = json_lines(home, &["stats", "--by", "turn", "--since", since, "--json", place]);
-    let of_session: Vec<Value> = all.into_iter().filter(|row| row["session_id"] == id).collect();
+    let of_session: Vec<Value> = all.iter().filter(|row| row["session_id"] == id).cloned().collect();
     let by = |by: &str| {
         json_lines(home, &["stats", "--by", by, "--session", id, "--since", since, "--json", place])
     };
