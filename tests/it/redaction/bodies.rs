@@ -1,5 +1,7 @@
 //! Bodies for `spantap debug on --bodies`: JSON texts that are redacted whole and then cut.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use spantap::observe::redact::{
@@ -13,7 +15,9 @@ fn body(json: &Value) -> String {
     Redactor::default().body(text.as_bytes(), &mut RedactionCounts::default()).unwrap().to_string()
 }
 
-/// The texts of the corpora with their secrets.
+/// The texts of the corpora with their secrets, which several tests and cases read.
+static TEXTS: LazyLock<Vec<(String, String, Vec<String>)>> = LazyLock::new(texts);
+
 fn texts() -> Vec<(String, String, Vec<String>)> {
     let cases = ["positive", "shapes"].into_iter().flat_map(corpus);
     let text = |Case { id, input, secret, .. }: Case| match input {
@@ -35,10 +39,9 @@ fn left<'s>(shown: &str, secrets: &'s [String]) -> Vec<&'s String> {
 
 #[test]
 fn no_secret_of_the_corpora_is_in_a_body() {
-    let texts = texts();
-    assert!(texts.len() > 2000, "{}", texts.len());
+    assert!(TEXTS.len() > 2000, "{}", TEXTS.len());
     let mut leaks = Vec::new();
-    for (id, text, secrets) in &texts {
+    for (id, text, secrets) in TEXTS.iter() {
         let shapes = [
             json!({"query": text}),
             json!({"content": [{"type": "text", "text": text}], "isError": false}),
@@ -77,8 +80,7 @@ proptest! {
     /// The cut lies somewhere in thirty texts with secrets. Nothing of a secret is before it.
     #[test]
     fn no_half_of_a_secret_is_left_at_the_cut(first in 0_usize..2000, before in 0_usize..4000, filler in "[a-z]{3,6} |é |\\PC ") {
-        let texts = texts();
-        let some: Vec<_> = texts.iter().cycle().skip(first).take(30).collect();
+        let some: Vec<_> = TEXTS.iter().cycle().skip(first).take(30).collect();
         let pad = filler.repeat((MOST_OF_BODY - before) / json!(filler).to_string().len().max(3));
         let inputs: Vec<&String> = some.iter().map(|(_, text, _)| text).collect();
         let shown = body(&json!([pad, inputs, "end ".repeat(4000)]));
