@@ -335,7 +335,7 @@ impl LogState {
             if lost.is_none() {
                 self.progress.fetch_add(1, Ordering::Relaxed);
             }
-            // Nothing is allocated while the queue is locked: a thread that is refused memory waits for ever.
+            // The packer is made while the queue is not locked: a thread that is refused memory waits for ever.
             let has_packer = lock(&self.queue).has_packer();
             let packer = (lost.is_some() && !has_packer).then(Packer::new);
             let mut queue = lock(&self.queue);
