@@ -15,6 +15,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 #[path = "../it/model.rs"]
@@ -140,6 +141,23 @@ fn fuzz(target: &Target, time: Duration, seed: u64) -> bool {
     true
 }
 
+/// Calls `run` for all targets, as many at a time as there are cores. Returns true if all held.
+fn for_each(targets: &[&Target], run: impl Fn(&Target) -> bool + Sync) -> bool {
+    let (next, held) = (AtomicUsize::new(0), AtomicBool::new(true));
+    let work = || {
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            held.fetch_and(run(target), Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            // What nests deeply fits the stack of a main thread.
+            std::thread::Builder::new().stack_size(8 << 20).spawn_scoped(scope, work).unwrap();
+        }
+    });
+    held.into_inner()
+}
+
 fn main() -> ExitCode {
     // The test runner may pass flags. A plain word selects targets.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
@@ -147,19 +165,22 @@ fn main() -> ExitCode {
         |target: &&Target| wanted.is_empty() || wanted.iter().any(|word| target.name.contains(word.as_str()));
     let time = Duration::from_secs(number("FUZZ_SECONDS", 1));
     let seed = number("FUZZ_SEED", 1);
-    let mut held = true;
-    for target in TARGETS.iter().filter(is_wanted) {
-        if let Some(folder) = std::env::var_os("FUZZ_SEEDS") {
-            let folder = PathBuf::from(folder).join(target.name);
+    let targets: Vec<&Target> = TARGETS.iter().filter(is_wanted).collect();
+    if let Some(folder) = std::env::var_os("FUZZ_SEEDS") {
+        for target in targets {
+            let folder = PathBuf::from(&folder).join(target.name);
             std::fs::create_dir_all(&folder).unwrap();
             for (number, seed) in seeds(target).into_iter().chain(findings(target)).enumerate() {
                 std::fs::write(folder.join(format!("seed-{number:05}")), seed).unwrap();
             }
-        } else if let Some(path) = std::env::var_os("FUZZ_INPUT") {
-            (target.run)(&std::fs::read(path).unwrap());
-        } else {
-            held &= fuzz(target, time, seed);
         }
+        return ExitCode::SUCCESS;
     }
+    if let Some(path) = std::env::var_os("FUZZ_INPUT") {
+        let input = std::fs::read(path).unwrap();
+        targets.iter().for_each(|target| (target.run)(&input));
+        return ExitCode::SUCCESS;
+    }
+    let held = for_each(&targets, |target| fuzz(target, time, seed));
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
