@@ -31,6 +31,11 @@ pub trait Output: Send {
     /// Receives, from time to time, the losses of all outputs so far.
     fn update_losses(&mut self, _dropped: &[Dropped]) {}
 
+    /// Returns the number of exchanges with a collector so far.
+    fn exchanges(&self) -> u64 {
+        0
+    }
+
     /// Is called at intervals. Returns when it should be called again, if that is soon.
     fn refresh(&mut self, _observer: &Observer, _now: Moment) -> Option<Moment> {
         None
@@ -68,6 +73,11 @@ impl Exporter {
     /// Refreshes all outputs. Returns when the first of them should be refreshed again, if that is soon.
     pub(crate) fn refresh(&mut self, observer: &Observer, now: Moment) -> Option<Moment> {
         self.outputs.iter_mut().filter_map(|output| output.refresh(observer, now)).min()
+    }
+
+    /// Returns the number of exchanges with collectors so far.
+    pub(crate) fn exchanges(&self) -> u64 {
+        self.outputs.iter().map(|output| output.exchanges()).sum()
     }
 
     fn dropped(&self) -> Vec<Dropped> {

@@ -164,7 +164,7 @@ impl RunningSession {
 fn wait_for_close(closed: &AtomicBool, mut deadline: Instant) {
     let mut is_short = false;
     while !closed.load(Ordering::Acquire) {
-        if !is_short && allocator::observer_is_lost() {
+        if !is_short && thread::has_stopped(Duty::Observer) {
             is_short = true;
             deadline = deadline.min(Instant::now() + HURRIED_BUDGET);
         }
@@ -296,8 +296,9 @@ fn background_loop(shared: &SharedObserver) {
     thread::lower_priority();
     let mut nap = SHORTEST_NAP;
     let mut unused_pages = UnusedPages::default();
+    let mut exchanges = 0;
     while !shared.is_ending() {
-        if nap == LONGEST_NAP && unused_pages.are_due(Instant::now()) {
+        if nap == LONGEST_NAP && unused_pages.are_due(Instant::now(), exchanges) {
             memory::give_back_program();
         }
         std::thread::park_timeout(nap);
@@ -310,6 +311,7 @@ fn background_loop(shared: &SharedObserver) {
                 let now = observer.tick();
                 nap = if found { SHORTEST_NAP } else { (nap * 4).min(LONGEST_NAP) };
                 nap = observer.until_deadline(nap);
+                exchanges = observer.exchanges();
                 drop(observer);
                 if let Some(order) = debug_watch.as_mut().and_then(|watch| watch.look(now)) {
                     shared.observer().order_debug(order, now);
@@ -326,29 +328,39 @@ fn background_loop(shared: &SharedObserver) {
     }
 }
 
-/// Tells when the pages of the program are given back: once the start is over, and after each minute without traffic.
-/// What follows needs few of them, and maps them again. That takes the next call a tenth of a millisecond, or longer if
-/// the system has dropped the pages from its cache meanwhile.
+/// Tells when the pages of the program are given back: once the start is over, after the first exchange with a
+/// collector, after a minute without traffic, and after each exchange from then on until there is traffic again. What
+/// follows needs few of them, and maps them again. That takes the next call a tenth of a millisecond, or longer if the
+/// system has dropped the pages from its cache meanwhile.
 #[derive(Default)]
 struct UnusedPages {
-    /// `None` until the start is over.
-    due: Option<Instant>,
+    /// When the session counts as quiet; `None` until the start is over.
+    quiet_at: Option<Instant>,
+    /// Number of exchanges when the pages were given back last.
+    exchanges: u64,
+    /// True if they were given back since the session is quiet.
+    given_when_quiet: bool,
 }
 
 impl UnusedPages {
     const QUIET: Duration = Duration::from_secs(60);
 
-    /// Returns true if the pages are to be given back now.
-    fn are_due(&mut self, now: Instant) -> bool {
-        let are_due = self.due.is_none_or(|due| now >= due);
+    /// Returns true if the pages are to be given back now, after this number of exchanges.
+    fn are_due(&mut self, now: Instant, exchanges: u64) -> bool {
+        let is_quiet = self.quiet_at.is_some_and(|quiet_at| now >= quiet_at);
+        let are_due = self.quiet_at.is_none()
+            || self.exchanges == 0 && exchanges > 0
+            || is_quiet && !(self.given_when_quiet && self.exchanges == exchanges);
         if are_due {
-            self.due = Some(now + Self::QUIET);
+            self.quiet_at.get_or_insert(now + Self::QUIET);
+            (self.exchanges, self.given_when_quiet) = (exchanges, is_quiet);
         }
         are_due
     }
 
     fn traffic(&mut self, now: Instant) {
-        self.due = self.due.map(|_| now + Self::QUIET);
+        self.quiet_at = self.quiet_at.map(|_| now + Self::QUIET);
+        self.given_when_quiet = false;
     }
 }
 
@@ -407,17 +419,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_given_back_after_the_start_and_after_each_minute_without_traffic() {
+    fn pages_are_given_back_after_the_start_and_after_a_minute_without_traffic() {
         let start = Instant::now();
         let second = |number| start + Duration::from_secs(number);
         let mut pages = UnusedPages::default();
         pages.traffic(second(0));
-        assert!(pages.are_due(second(1)), "the start is over");
-        assert!(!pages.are_due(second(60)));
-        assert!(pages.are_due(second(61)));
+        assert!(pages.are_due(second(1), 0), "the start is over");
+        assert!(!pages.are_due(second(60), 0));
+        assert!(pages.are_due(second(61), 0));
+        assert!(!pages.are_due(second(62), 0), "nothing has needed any since");
         pages.traffic(second(70));
-        assert!(!pages.are_due(second(129)));
-        assert!(pages.are_due(second(130)));
+        assert!(!pages.are_due(second(129), 0));
+        assert!(pages.are_due(second(130), 0));
+    }
+
+    #[test]
+    fn pages_are_given_back_after_the_first_exchange_with_a_collector_and_after_each_in_a_quiet_session() {
+        let start = Instant::now();
+        let second = |number| start + Duration::from_secs(number);
+        let mut pages = UnusedPages::default();
+        assert!(pages.are_due(second(1), 0), "the start is over");
+        assert!(pages.are_due(second(2), 1), "the first exchange");
+        assert!(!pages.are_due(second(10), 2), "the next call should not wait for pages");
+        assert!(pages.are_due(second(61), 7));
+        assert!(!pages.are_due(second(62), 7));
+        assert!(pages.are_due(second(70), 8));
+        pages.traffic(second(75));
+        assert!(!pages.are_due(second(80), 9));
     }
 
     #[test]

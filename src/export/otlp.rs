@@ -36,7 +36,7 @@ use crate::observe::event::Event;
 use crate::record::cost::Prices;
 use crate::record::words::{LossPlace, Side};
 use crate::record::{Dropped, Identity, Record};
-use crate::system::thread;
+use crate::system::thread::{self, Duty};
 
 mod backlog;
 pub(crate) mod checks;
@@ -72,6 +72,9 @@ pub(crate) use outcome::PartialSuccess;
 pub(crate) use pass_on::{PassOnClient, PassOnError};
 pub(crate) use probe::{ProbeFailure, ProbeResult, probe};
 pub(crate) use settings::{OtlpSettings, OtlpTable, OtlpTables, OtlpWarning, SignalTarget, address};
+
+/// How often the end looks whether the sending thread still has the memory to hand over.
+const LOOK_AROUND: Duration = Duration::from_millis(20);
 
 /// Sends spans, logs and metrics.
 pub(crate) struct Otlp {
@@ -167,6 +170,7 @@ impl Otlp {
             logs: Queue::new(settings.log_limits),
             points: Queue::new(settings.span_limits),
             losses: Arc::new(LossCounts::new(callback.flatten())),
+            exchanges: Arc::default(),
             hand_over: Notify::new(),
             losses_known: Notify::new(),
         };
@@ -250,6 +254,10 @@ impl Output for Otlp {
         counts.into_iter().map(|(reason, count)| Dropped { place: LossPlace::Otlp, reason, count }).collect()
     }
 
+    fn exchanges(&self) -> u64 {
+        self.queues.exchanges.load(Ordering::Relaxed)
+    }
+
     fn update_losses(&mut self, dropped: &[Dropped]) {
         // Losses on the way to the collector are counted where they happen.
         let elsewhere = || dropped.iter().filter(|dropped| dropped.place != LossPlace::Otlp);
@@ -271,7 +279,14 @@ impl Output for Otlp {
         self.queues.hand_over.notify_one();
         self.queues.losses_known.notify_one();
         let left = || deadline.saturating_duration_since(Instant::now());
-        match handed_over.recv_timeout(left()) {
+        let handed_over = loop {
+            let handed_over = handed_over.recv_timeout(left().min(LOOK_AROUND));
+            let is_waiting = matches!(handed_over, Err(RecvTimeoutError::Timeout)) && !left().is_zero();
+            if !is_waiting || thread::has_stopped(Duty::Export) {
+                break handed_over;
+            }
+        };
+        match handed_over {
             Ok(HandedOver { runtime, sending }) => {
                 let sent = runtime.block_on(async { tokio::time::timeout(left(), sending).await });
                 self.queues.end(match sent {
@@ -283,7 +298,10 @@ impl Output for Otlp {
                 // The look-up of a name cannot be interrupted.
                 runtime.shutdown_background();
             }
-            Err(RecvTimeoutError::Timeout) => self.queues.end("shutdown"),
+            Err(RecvTimeoutError::Timeout) => {
+                let has_stopped = thread::has_stopped(Duty::Export);
+                self.queues.end(if has_stopped { "no_memory" } else { "shutdown" });
+            }
             // The thread has ended and has counted its losses.
             Err(RecvTimeoutError::Disconnected) => {}
         }

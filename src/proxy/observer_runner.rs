@@ -217,6 +217,14 @@ impl ObserverRunner {
         }
     }
 
+    /// Returns the number of exchanges with collectors so far.
+    pub(super) fn exchanges(&self) -> u64 {
+        match &self.state {
+            ObserverState::Observing(session) => session.exporter.exchanges(),
+            _ => 0,
+        }
+    }
+
     /// Returns true if a ring is too full for the background loop alone.
     pub(super) fn is_pressed(&self) -> bool {
         [&self.readers.stdin, &self.readers.stdout, &self.readers.stderr].iter().any(|reader| {

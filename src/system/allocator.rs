@@ -146,9 +146,9 @@ pub fn relay_begins(main: MainThread) {
     IS_RELAYING.store(true, Ordering::Release);
 }
 
-/// Returns true if a thread of the observer has stopped because it was refused memory.
-pub fn observer_is_lost() -> bool {
-    STOPPED.load(Ordering::Acquire) & Duty::Observer as u8 != 0
+/// Returns true if a thread with this duty has stopped because it was refused memory.
+pub fn has_stopped(duty: Duty) -> bool {
+    STOPPED.load(Ordering::Acquire) & duty as u8 != 0
 }
 
 /// Returns true if any thread has stopped because it was refused memory. Other threads may wait for a lock that it holds.

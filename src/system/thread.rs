@@ -3,7 +3,7 @@
 use std::io;
 use std::thread::{Builder, Thread};
 
-pub use crate::system::allocator::Duty;
+pub use crate::system::allocator::{Duty, has_stopped};
 use crate::system::signals::SignalMask;
 use crate::system::{allocator, scheduling};
 

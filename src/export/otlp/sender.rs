@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::{Id, JoinSet};
@@ -32,11 +33,18 @@ pub(super) struct Backoff {
     pub(super) not_before: Option<Instant>,
     pub(super) failing: bool,
     rejecting: bool,
+    /// Number of exchanges of all signals.
+    exchanges: Arc<AtomicU64>,
     notify: NoticeCallback,
 }
 
 impl Backoff {
-    pub(super) fn new(signal: &'static str, target: &SignalTarget, notify: NoticeCallback) -> Backoff {
+    pub(super) fn new(
+        signal: &'static str,
+        target: &SignalTarget,
+        exchanges: Arc<AtomicU64>,
+        notify: NoticeCallback,
+    ) -> Backoff {
         Backoff {
             signal,
             address: target.address().into(),
@@ -44,6 +52,7 @@ impl Backoff {
             not_before: None,
             failing: false,
             rejecting: false,
+            exchanges,
             notify,
         }
     }
@@ -53,6 +62,7 @@ impl Backoff {
     }
 
     pub(super) fn note(&mut self, outcome: &Outcome) {
+        self.exchanges.fetch_add(1, Ordering::Relaxed);
         let signal = self.signal;
         let Some(reason) = outcome.failure else {
             if std::mem::take(&mut self.failing) {

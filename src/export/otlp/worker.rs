@@ -6,6 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(super) struct ExportQueues {
     /// Always empty; used only to signal the end to the task that sends points.
     pub(super) points: Queue,
     pub(super) losses: Arc<LossCounts>,
+    /// Number of exchanges with collectors that are over.
+    pub(super) exchanges: Arc<AtomicU64>,
     /// Asks the thread to hand over.
     pub(super) hand_over: Notify,
     /// Wakes the task that sends points when all losses are known, those of other outputs too.
@@ -119,7 +122,7 @@ impl Worker {
         let logs = self.queue_task("logs", Signal::Logs, logs.as_ref(), queues, |all| &all.logs);
         let exporter = metrics.as_ref().map(|target| PointExporter::new(target, self.settings.temporality()));
         let exporter = exporter.and_then(|exporter| self.usable("metrics", exporter));
-        let backoff = metrics.as_ref().map(|target| self.backoff("metrics", target));
+        let backoff = metrics.as_ref().map(|target| self.backoff("metrics", target, queues));
         let points = exporter.zip(self.reader.clone()).zip(backoff).map(|((exporter, reader), backoff)| {
             let queues = Arc::clone(queues);
             let points = PointSender::new(exporter, reader, Arc::clone(&queues.losses), backoff);
@@ -144,8 +147,8 @@ impl Worker {
         made.map_err(report).ok()
     }
 
-    fn backoff(&self, signal: &'static str, target: &SignalTarget) -> Backoff {
-        Backoff::new(signal, target, Arc::clone(&self.notify))
+    fn backoff(&self, signal: &'static str, target: &SignalTarget, queues: &ExportQueues) -> Backoff {
+        Backoff::new(signal, target, Arc::clone(&queues.exchanges), Arc::clone(&self.notify))
     }
 
     fn queue_task(
@@ -156,7 +159,7 @@ impl Worker {
         queues: &Arc<ExportQueues>,
         queue: impl Fn(&ExportQueues) -> &Queue + Send + 'static,
     ) -> Option<JoinHandle<()>> {
-        let backoff = target.map(|target| self.backoff(name, target));
+        let backoff = target.map(|target| self.backoff(name, target, queues));
         let client = target.map(|target| CollectorClient::new(target, signal));
         let client = client.and_then(|client| self.usable(name, client));
         let Some((client, backoff)) = client.zip(backoff) else {
