@@ -31,7 +31,7 @@ impl Mapping {
         self.start
     }
 
-    /// Makes `bytes`, which are whole pages, ready for use, before the first one and after [`Mapping::give_back`]. Returns
+    /// Makes `bytes` ready for use, before the first one and after [`Mapping::give_back`]. Returns
     /// false if the system has no room for them, in memory or in the page file. Bytes that are in use keep their
     /// values.
     #[inline]
@@ -40,7 +40,7 @@ impl Mapping {
         unsafe { memory::take(self.at(&bytes), bytes.len()) }
     }
 
-    /// Gives the pages of `bytes` back to the system.
+    /// Gives the whole pages among `bytes` back to the system.
     pub fn give_back(&self, bytes: Range<usize>) {
         // SAFETY: the range lies within the mapping, and its owner does not touch it before it takes it again.
         unsafe { memory::give_back(self.at(&bytes), bytes.len()) };

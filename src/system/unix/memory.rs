@@ -1,6 +1,7 @@
 //! Anonymous memory whose pages count only once they are touched.
 
 use std::io;
+use std::ops::Range;
 
 /// Advice to the system about pages that are given back, and about those that are taken again. macOS would keep the
 /// former among those of the process.
@@ -29,6 +30,27 @@ pub(in crate::system) fn reserve(size: usize) -> io::Result<*mut u8> {
     if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(start.cast()) }
 }
 
+/// Returns the addresses of the whole pages among `size` bytes from `start`. What shares a page with other bytes must not
+/// be given back: pages have 4, 16 or 64 KiB.
+fn whole_pages(start: usize, size: usize, page: usize) -> Range<usize> {
+    let first = start.next_multiple_of(page);
+    first..((start + size) / page * page).max(first)
+}
+
+/// Gives advice about the whole pages among these bytes.
+///
+/// # Safety
+/// The bytes must lie within what [`reserve`] returned, and the advice must not change values that are needed.
+unsafe fn advise(start: *mut u8, size: usize, advice: libc::c_int) {
+    // SAFETY: a plain call.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let pages = whole_pages(start.addr(), size, page);
+    if !pages.is_empty() {
+        // SAFETY: the caller keeps the contract of this function.
+        unsafe { libc::madvise(start.with_addr(pages.start).cast(), pages.len(), advice) };
+    }
+}
+
 /// Makes bytes ready for use. Returns true: the system gives a page when it is touched.
 ///
 /// # Safety
@@ -37,18 +59,18 @@ pub(in crate::system) fn reserve(size: usize) -> io::Result<*mut u8> {
 pub(in crate::system) unsafe fn take(start: *mut u8, size: usize) -> bool {
     if let Some(advice) = TAKEN {
         // SAFETY: the caller keeps the contract of this function.
-        unsafe { libc::madvise(start.cast(), size, advice) };
+        unsafe { advise(start, size, advice) };
     }
     true
 }
 
-/// Gives pages back to the system.
+/// Gives the whole pages among these bytes back to the system.
 ///
 /// # Safety
 /// The bytes must lie within what [`reserve`] returned, and their values must not be needed.
 pub(in crate::system) unsafe fn give_back(start: *mut u8, size: usize) {
     // SAFETY: the caller keeps the contract of this function.
-    unsafe { libc::madvise(start.cast(), size, GIVEN_BACK) };
+    unsafe { advise(start, size, GIVEN_BACK) };
 }
 
 /// Makes each access to these pages fail.
@@ -146,5 +168,19 @@ pub fn share_heap_if_scarce() {
     if limit() < 1 << 30 {
         // SAFETY: a plain call.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_pages_are_given_back_whatever_their_size() {
+        const SEGMENT: usize = 132 << 10;
+        assert_eq!(whole_pages(SEGMENT, SEGMENT, 4 << 10), SEGMENT..2 * SEGMENT);
+        assert_eq!(whole_pages(SEGMENT, SEGMENT, 16 << 10), 144 << 10..256 << 10);
+        assert_eq!(whole_pages(SEGMENT, SEGMENT, 64 << 10), 192 << 10..256 << 10);
+        assert!(whole_pages(SEGMENT, 32 << 10, 64 << 10).is_empty());
     }
 }
