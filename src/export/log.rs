@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::export::Output;
@@ -230,7 +230,7 @@ impl Log {
             let (shared, prepare) = (Arc::clone(&self.shared), self.prepare_thread);
             let body = move || {
                 // At normal priority: a busy machine must not hide for long that the log cannot be opened.
-                shared.write(&mut lock(&shared.file));
+                shared.write(&mut lock(&shared.file), true);
                 prepare();
                 shared.write_while_open();
             };
@@ -301,28 +301,33 @@ impl LogState {
             }
             drop(queue);
             let mut file = lock(&self.file);
-            self.write(&mut file);
+            self.write(&mut file, true);
             retry_at = file.retry_at();
         }
     }
 
     /// Writes the rest and closes the file. Runs on a thread of its own, since the writer thread may have the
     /// lowest priority.
-    fn write_rest(&self) {
-        let mut file = lock(&self.file);
+    fn write_rest(&self, mut file: MutexGuard<'_, SessionFile>) {
         file.try_again_now();
-        self.write(&mut file);
+        self.write(&mut file, false);
         file.close();
         lock(&self.queue).closed = true;
         self.room.notify_all();
     }
 
     /// Writes the blocks that are queued now. Only the thread that has locked the file takes blocks out, so the lines
-    /// keep their order.
-    fn write(&self, file: &mut SessionFile) {
+    /// keep their order. If blocks may wait, it leaves the rest in the queue after a failure, until the next attempt,
+    /// and for the closing thread.
+    fn write(&self, file: &mut SessionFile, may_wait: bool) {
         let count = lock(&self.queue).len();
         for _ in 0..count {
-            let Some(block) = lock(&self.queue).take() else { return };
+            let mut queue = lock(&self.queue);
+            if may_wait && (queue.closing || file.retry_at().is_some_and(|at| Instant::now() < at)) {
+                return;
+            }
+            let Some(block) = queue.take() else { return };
+            drop(queue);
             let lines = block.lines();
             let written = catch_unwind(AssertUnwindSafe(|| {
                 let content = block.into_lines();
@@ -382,8 +387,13 @@ impl Output for Log {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        if thread::spawn(Duty::Log, "log-close", move || shared.write_rest()).is_err() {
-            self.shared.write_rest();
+        if thread::spawn(Duty::Log, "log-close", move || shared.write_rest(lock(&shared.file))).is_err() {
+            // The writer thread may have been refused memory with the file locked. Other outputs must not wait for it.
+            match self.shared.file.try_lock() {
+                Ok(file) => self.shared.write_rest(file),
+                Err(TryLockError::Poisoned(error)) => self.shared.write_rest(error.into_inner()),
+                Err(TryLockError::WouldBlock) => {}
+            }
         }
     }
 

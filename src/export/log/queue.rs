@@ -155,7 +155,7 @@ impl LineBlock {
             BlockContent::Plain(lines) => return lines,
             BlockContent::Packed(packed) => packed,
         };
-        let mut lines = Vec::with_capacity(self.size);
+        let mut lines = Vec::with_capacity(self.size.max(BLOCK));
         let read = Decompress::new(false).decompress_vec(&packed, &mut lines, FlushDecompress::Finish);
         assert!(matches!(read, Ok(Status::StreamEnd)), "what `Packer` compressed is complete");
         lines
