@@ -58,6 +58,11 @@ impl<R: BufRead> Read for ZstdFrames<R> {
                     return Ok(count);
                 }
                 self.is_in_frame = false;
+                // The decoder only reads the checksum. Without one in the frame, there is nothing to compare.
+                let stored = self.decoder.get_checksum_from_data();
+                if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the checksum is wrong"));
+                }
             }
             if self.source.fill_buf()?.is_empty() {
                 return Ok(0);
@@ -86,6 +91,20 @@ mod tests {
         assert_eq!(read(&[frame("one "), skippable.clone(), frame("two")].concat()).unwrap(), "one two");
         assert_eq!(read(b"").unwrap(), "");
         assert_eq!(read(&skippable[..10]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_changed_byte_is_an_error() {
+        let text = "{\"duration_ms\":12}";
+        let mut changed = frame(text);
+        let at = changed.windows(2).position(|bytes| bytes == b"12").unwrap();
+        changed[at] = b'9';
+        let error = read(&changed).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (io::ErrorKind::InvalidData, "the checksum is wrong")
+        );
+        assert_eq!(read(&frame(text)).unwrap(), text);
     }
 
     #[test]
