@@ -20,7 +20,7 @@ use crate::present::commands::{CommandEscape, without_commands};
 use crate::present::table::Terminal;
 use crate::present::trace_link::TraceLink;
 use crate::query::agents::join::{AgentJoins, WithAgents};
-use crate::query::files::{LogSource, TimeWindow};
+use crate::query::files::{LogSource, TimeWindow, is_stream};
 use crate::query::nested::{inner_connections, mcp_connections};
 use crate::query::scan::{Fold, ScanFindings, scan};
 use crate::query::select::{Selection, day, moment};
@@ -119,17 +119,17 @@ impl SelectArgs {
         self.refuse_stream(command)
     }
 
-    /// Refuses standard input, which can be read only once.
+    /// Refuses standard input and pipes, which can be read only once.
     pub(super) fn refuse_stream(&self, command: &str) -> anyhow::Result<()> {
-        if self.files.iter().any(|file| file.as_os_str() == "-") {
-            return Err(hint(
-                anyhow::anyhow!(
-                    "`{command}` reads its files more than once, which standard input does not allow"
-                ),
-                "write standard input to a file first",
-            ));
-        }
-        Ok(())
+        let Some(stream) = self.files.iter().find(|file| is_stream(file)) else { return Ok(()) };
+        let name = match stream.to_str() {
+            Some("-") => "standard input".into(),
+            _ => Printable::from(stream.to_string_lossy()),
+        };
+        Err(hint(
+            anyhow::anyhow!("`{command}` reads its files more than once, which {name} does not allow"),
+            format!("write {name} to a file first"),
+        ))
     }
 }
 

@@ -22,7 +22,8 @@ pub(crate) enum LogSource {
         /// Size on disk in bytes when the file was found.
         size: u64,
     },
-    Stdin,
+    /// A pipe, or `-`, which is standard input. It can be read once.
+    Stream(PathBuf),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,24 +154,25 @@ impl LogSource {
 
     /// Returns the file at `path`; `-` is standard input.
     pub(crate) fn named(path: &Path) -> io::Result<LogSource> {
-        if path.as_os_str() == "-" {
-            return Ok(LogSource::Stdin);
+        if is_stream(path) {
+            return Ok(LogSource::Stream(path.to_owned()));
         }
         let size = std::fs::metadata(path)?.len();
         Ok(LogSource::File { compression: Compression::of(path), size, path: path.to_owned() })
     }
 
+    /// Returns the path of a file that can be read again.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
             LogSource::File { path, .. } => Some(path),
-            LogSource::Stdin => None,
+            LogSource::Stream(_) => None,
         }
     }
 
     pub(crate) fn name(&self) -> String {
         match self {
-            LogSource::File { path, .. } => path.display().to_string(),
-            LogSource::Stdin => "standard input".to_owned(),
+            LogSource::Stream(path) if path.as_os_str() == "-" => "standard input".to_owned(),
+            LogSource::File { path, .. } | LogSource::Stream(path) => path.display().to_string(),
         }
     }
 
@@ -178,13 +180,17 @@ impl LogSource {
     pub(crate) fn size(&self) -> u64 {
         match self {
             LogSource::File { size, .. } => *size,
-            LogSource::Stdin => 0,
+            LogSource::Stream(_) => 0,
         }
     }
 
     /// Opens the source for reading. Only a plain file is read from byte `offset`.
     pub(crate) fn open(&self, offset: u64) -> io::Result<Box<dyn Read>> {
-        let LogSource::File { path, compression, .. } = self else { return Ok(Box::new(io::stdin().lock())) };
+        let (path, compression) = match self {
+            LogSource::Stream(path) if path.as_os_str() == "-" => return Ok(Box::new(io::stdin().lock())),
+            LogSource::Stream(path) => (path, &Compression::of(path)),
+            LogSource::File { path, compression, .. } => (path, compression),
+        };
         let mut file = File::open(path)?;
         Ok(match compression {
             Compression::Plain => {
@@ -198,6 +204,12 @@ impl LogSource {
             Compression::Zstd => Box::new(ZstdFrames::new(io::BufReader::new(file), MAX_WINDOW, u64::MAX)),
         })
     }
+}
+
+/// Returns true for what can be read only once: standard input (`-`), and pipes such as `<(xzcat a.xz)` names.
+pub(crate) fn is_stream(path: &Path) -> bool {
+    let is_pipe = |metadata: std::fs::Metadata| !metadata.is_file() && !metadata.is_dir();
+    path.as_os_str() == "-" || std::fs::metadata(path).is_ok_and(is_pipe)
 }
 
 #[cfg(test)]
@@ -246,7 +258,7 @@ mod tests {
             source(&format!("{b}.jsonl")),
             source(&format!("{b}.1.jsonl")),
             source("notes.7.jsonl"),
-            LogSource::Stdin,
+            LogSource::Stream("-".into()),
         ];
         let name = Path::new("logs").join(format!("{a}.jsonl")).display().to_string();
         let missing = |has_oldest| LogSource::missing_parts(sources.iter(), has_oldest);

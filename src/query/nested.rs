@@ -94,7 +94,12 @@ fn read_starts(
     let has_one = name.is_some_and(|name| SessionFileName::parse(name).is_some());
     let word = Finder::new("session_started");
     let mut lines = LineReader::new(source.open(0)?, buffer, 0);
-    while let LogLine::Whole(line) | LogLine::Last(line) = lines.next()? {
+    loop {
+        let line = match lines.next()? {
+            LogLine::Whole(line) | LogLine::Last(line) => line,
+            LogLine::TooLong => continue,
+            LogLine::End => break,
+        };
         if word.find(line).is_some()
             && let Ok(entry) = LogEntry::parse(line)
             && entry.event == EventName::SessionStarted

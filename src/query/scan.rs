@@ -81,7 +81,7 @@ pub(crate) fn scan<F: Fold>(
     make: impl Fn() -> F + Sync,
     progress: &AtomicU64,
 ) -> (F, ScanFindings) {
-    let is_stream = |source: &LogSource| matches!(source, LogSource::Stdin);
+    let is_stream = |source: &LogSource| matches!(source, LogSource::Stream(_));
     // What is in two places is known only after all was read, and a stream is read once.
     let seen = sources.iter().any(is_stream).then(|| SeenRecords::All(Mutex::default()));
     let (mut read, mut tallies) = scan_once(sources, &make, progress, seen.as_ref());
@@ -262,7 +262,7 @@ fn read_lines<F: Fold>(
     let from = stretch.start.saturating_sub(1);
     let mut lines = LineReader::new(sources[stretch.source].open(from)?, buffer, from);
     if stretch.start > 0 {
-        lines.next()?;
+        lines.skip_line(stretch.end)?;
     }
     while lines.position() < stretch.end {
         match lines.next()? {
@@ -352,9 +352,11 @@ impl<'b, R: Read> LineReader<'b, R> {
                 skipped = true;
             }
             searched = self.filled - self.start;
-            self.buffer.copy_within(self.start..self.filled, 0);
-            self.filled = searched;
-            self.start = 0;
+            if self.start > 0 {
+                self.buffer.copy_within(self.start..self.filled, 0);
+                self.filled = searched;
+                self.start = 0;
+            }
             if self.ended || !self.fill()? {
                 self.ended = true;
                 let rest = std::mem::take(&mut self.filled);
@@ -364,6 +366,26 @@ impl<'b, R: Read> LineReader<'b, R> {
                     0 => LogLine::End,
                     _ => LogLine::Last(&self.buffer[..rest]),
                 });
+            }
+        }
+    }
+
+    /// Passes over the rest of a line. Ends earlier, at `limit` or some bytes after it, if the line is longer: a file
+    /// of one line is not read to its end for each of its stretches.
+    fn skip_line(&mut self, limit: u64) -> io::Result<()> {
+        loop {
+            let rest = &self.buffer[self.start..self.filled];
+            let newline = memchr::memchr(b'\n', rest);
+            let passed = newline.map_or(rest.len(), |at| at + 1);
+            self.position += passed as u64;
+            self.start += passed;
+            if newline.is_some() || self.position >= limit {
+                return Ok(());
+            }
+            (self.start, self.filled) = (0, 0);
+            if !self.fill()? {
+                self.ended = true;
+                return Ok(());
             }
         }
     }
@@ -506,6 +528,14 @@ mod tests {
         let (seqs, findings) = read(&[("a.jsonl", text.as_bytes())]);
         assert_eq!(seqs, (0..9).collect::<Vec<_>>());
         assert_eq!(findings.unreadable.values().copied().collect::<Vec<_>>(), [9 * 1500]);
+    }
+
+    #[test]
+    fn a_line_of_many_stretches_is_passed_over_only_to_the_end_of_the_own_stretch() {
+        let (mut buffer, bytes) = (Vec::new(), vec![b'x'; 4 * READ]);
+        let mut lines = LineReader::new(&bytes[..], &mut buffer, 0);
+        lines.skip_line(READ as u64 + 1).unwrap();
+        assert_eq!(lines.position(), 2 * READ as u64);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::otlp::collector::{Collector, Manner};
 use crate::support::run::Run;
-use crate::support::{Home, logs_in, text};
+use crate::support::{Home, SPANTAP, logs_in, text};
 
 fn spantap(home: &Home, arguments: &[&str]) -> Output {
     home.spantap(arguments.iter().copied()).output().unwrap()
@@ -88,6 +88,28 @@ fn a_record_counts_once_whatever_files_it_is_in() {
     let said = text(&spantap(&home, &["export", "--otlp", &collector.endpoint])).0;
     assert_eq!(said, format!("{} records of 1 connection sent\n", log.lines().count()));
     assert_eq!(collector.spans().len(), 6);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_gives_the_same_answer_as_the_file_or_is_refused() {
+    let home = Home::new();
+    session(&home, 3);
+    let log = logs_in(&home.logs()).pop().unwrap();
+    for command in ["stats --json", "sessions --json", "tail --json", "report --output -"] {
+        let of_file = home.spantap(command.split(' ')).arg(&log).output().unwrap();
+        assert_eq!(of_file.status.code(), Some(0), "{command}: {}", text(&of_file).1);
+        let script = format!(r#""$0" {command} <(cat "$1")"#);
+        let of_pipe = home.command("bash").args(["-c", &script, SPANTAP]).arg(&log).output().unwrap();
+        assert_eq!(of_pipe.status.code(), Some(0), "{command}: {}", text(&of_pipe).1);
+        if command.ends_with("json") {
+            assert_eq!(text(&of_pipe).0, text(&of_file).0, "{command}");
+        }
+    }
+    let twice =
+        home.command("bash").args(["-c", r#""$0" diff last <(cat "$1")"#, SPANTAP]).arg(&log).output();
+    let said = text(&twice.unwrap()).1;
+    assert!(said.contains("which /dev/fd/") && said.contains(" does not allow"), "{said}");
 }
 
 #[test]
