@@ -124,9 +124,9 @@ fn dropped(log: &Log) -> u64 {
     log.dropped().iter().map(|dropped| dropped.count).sum()
 }
 
-fn wait_for_a_loss(log: &Log) {
+fn wait_for_losses(log: &Log, count: u64) {
     let until = Instant::now() + LONG;
-    while dropped(log) == 0 && Instant::now() < until {
+    while dropped(log) < count && Instant::now() < until {
         std::thread::yield_now();
     }
 }
@@ -202,7 +202,7 @@ fn lines_that_wait_for_a_full_disk_take_a_part_of_their_bytes_and_come_out_as_th
     let disk = ModelDisk::new(DiskMode::Full);
     let mut log = disk.log();
     take(&mut log, 0..1);
-    wait_for_a_loss(&log);
+    wait_for_losses(&log, 1);
     let some = MORE_THAN_THE_QUEUE / 2;
     take(&mut log, 1..some);
     let queue = lock(&log.shared.queue);
@@ -213,6 +213,21 @@ fn lines_that_wait_for_a_full_disk_take_a_part_of_their_bytes_and_come_out_as_th
     assert!(disk.records().iter().map(|record| record.seq).is_sorted(), "the lines keep their order");
     assert_eq!(written(&disk) + dropped(&log), some);
     assert!(!lock(&log.shared.queue).has_packer());
+}
+
+#[test]
+fn an_attempt_that_fails_again_costs_what_it_tried_and_not_what_waits() {
+    let disk = ModelDisk::new(DiskMode::Full);
+    let mut log = disk.log();
+    take(&mut log, 0..1);
+    wait_for_losses(&log, 1);
+    let some = MORE_THAN_THE_QUEUE / 2;
+    take(&mut log, 1..some);
+    wait_for_losses(&log, 2);
+    disk.set(DiskMode::Well);
+    close(&mut log, LONG);
+    assert_eq!(written(&disk) + dropped(&log), some);
+    assert!(dropped(&log) < some / 4, "{} of {some} were lost", dropped(&log));
 }
 
 #[test]
@@ -243,7 +258,7 @@ fn a_panic_of_the_writer_costs_its_piece_and_no_more() {
     let disk = ModelDisk::new(DiskMode::Panics);
     let mut log = disk.log();
     take(&mut log, 0..1);
-    wait_for_a_loss(&log);
+    wait_for_losses(&log, 1);
     assert_eq!(log.dropped(), [Dropped { place: LossPlace::Log, reason: "writer_panic", count: 1 }]);
     disk.set(DiskMode::Well);
     take(&mut log, 1..3);
@@ -256,7 +271,7 @@ fn the_end_tries_a_disk_once_more_that_was_full_a_moment_ago() {
     let disk = ModelDisk::new(DiskMode::Full);
     let mut log = disk.log();
     take(&mut log, 0..1);
-    wait_for_a_loss(&log);
+    wait_for_losses(&log, 1);
     disk.set(DiskMode::Well);
     take(&mut log, 1..2);
     close(&mut log, LONG);
