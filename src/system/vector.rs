@@ -33,8 +33,6 @@ fn is_plain(byte: u8) -> bool {
 /// Bytes that are compared at once.
 #[cfg(target_arch = "x86_64")]
 const BLOCK: usize = 16;
-#[cfg(not(target_arch = "x86_64"))]
-const BLOCK: usize = 8;
 
 /// Returns a bit for each byte of a block that ends a plain text, the first byte's the lowest: a quote, a backslash, a
 /// control character or a byte beyond ASCII.
