@@ -215,7 +215,7 @@ impl Log {
         }
         let before = queue.size;
         if self.missing > 0 {
-            queue.push(&gap_line(&self.identity, self.missing, "queue_full", seq));
+            queue.push_report(&gap_line(&self.identity, self.missing, "queue_full", seq));
             self.missing = 0;
         }
         queue.push(&self.line);
@@ -328,14 +328,14 @@ impl LogState {
             }
             let Some(block) = queue.take() else { return };
             drop(queue);
-            let lines = block.lines();
+            let records = block.records();
             let written = catch_unwind(AssertUnwindSafe(|| {
                 let content = block.into_lines();
                 (file.write(&content), content)
             }));
             let (lost, room) = match written {
                 Ok((lost, room)) => (lost, Some(room)),
-                Err(_) => (Some(("writer_panic", lines)), None),
+                Err(_) => (Some(("writer_panic", records)), None),
             };
             if lost.is_none() {
                 self.progress.fetch_add(1, Ordering::Relaxed);

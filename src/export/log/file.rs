@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::export::log::LogSettings;
 use crate::export::log::retention::limit_total_size;
-use crate::record::Identity;
-use crate::record::Record;
 use crate::record::file_name::SessionFileName;
 use crate::record::timestamp::Timestamp;
+use crate::record::words::LossPlace;
+use crate::record::{EventName, Identity, Record};
 use crate::system::access::{self, FileAccess, FileId, FileOwner};
 use crate::system::files::{append_to_new, make_private_folder};
 
@@ -150,11 +150,18 @@ impl SessionFile {
         }
     }
 
+    /// Counts `lines` as lost. A report of earlier losses is not a record, and what it told is told by the next one.
     fn lose(&mut self, lines: &[u8]) -> (&'static str, u64) {
         let count = memchr::memchr_iter(b'\n', lines).count() as u64;
+        let (mut reports, mut reported) = (0_u64, 0_u64);
+        if memchr::memmem::find(lines, br#""event":"gap""#).is_some() {
+            for told in lines.split(|byte| *byte == b'\n').filter_map(records_told_lost) {
+                (reports, reported) = (reports + 1, reported + told);
+            }
+        }
         let lost = self.lost.get_or_insert((0, "unwritable"));
-        lost.0 += count;
-        (lost.1, count)
+        lost.0 += count - reports + reported;
+        (lost.1, count - reports)
     }
 
     /// Writes `lines` into as many parts as they need.
@@ -268,6 +275,14 @@ impl SessionFile {
     pub(super) fn close(&mut self) {
         self.current = None;
     }
+}
+
+/// Returns how many records were lost on the way to the log, if `line` reports that.
+fn records_told_lost(line: &[u8]) -> Option<u64> {
+    let record: Record<'_> = serde_json::from_slice(line).ok()?;
+    let is_report =
+        record.event == EventName::Gap && record.place.as_deref() == Some(LossPlace::Log.as_str());
+    is_report.then_some(record.records_lost.unwrap_or(0))
 }
 
 fn seq_of_first(lines: &[u8]) -> u64 {

@@ -22,7 +22,7 @@ pub(super) struct LineQueue {
     /// Compresses full blocks. It is there if the last write failed: the lines may then wait for long.
     packer: Option<Box<Packer>>,
     pub(super) closing: bool,
-    /// Number of lines that are being written now, and their bytes.
+    /// Number of records that are being written now, and the bytes of their lines.
     in_hand: u64,
     size_in_hand: usize,
     /// True if the last line is written and no line will follow.
@@ -34,9 +34,9 @@ pub(super) struct LineQueue {
 /// Whole lines that are written together.
 pub(super) struct LineBlock {
     content: BlockContent,
-    /// Bytes and number of the lines.
+    /// Bytes of the lines, and number of the records among them.
     size: usize,
-    lines: u64,
+    records: u64,
 }
 
 enum BlockContent {
@@ -61,18 +61,28 @@ impl LineQueue {
         waiting > 0 && waiting + line.len() > MAX_QUEUE
     }
 
+    /// Adds the line of a record.
     pub(super) fn push(&mut self, line: &[u8]) {
+        self.add(line, 1);
+    }
+
+    /// Adds a line that tells of lost records. Lost itself, it does not count as a record.
+    pub(super) fn push_report(&mut self, line: &[u8]) {
+        self.add(line, 0);
+    }
+
+    fn add(&mut self, line: &[u8], records: u64) {
         self.size += line.len();
         if let Some(last) = self.blocks.back_mut()
-            && last.push(line)
+            && last.push(line, records)
         {
             return;
         }
         self.pack_last();
         let spare = self.spare.pop().filter(|_| line.len() <= BLOCK);
         let room = spare.unwrap_or_else(|| Vec::with_capacity(line.len().max(BLOCK)));
-        let mut block = LineBlock { content: BlockContent::Plain(room), size: 0, lines: 0 };
-        block.push(line);
+        let mut block = LineBlock { content: BlockContent::Plain(room), size: 0, records: 0 };
+        block.push(line, records);
         self.blocks.push_back(block);
     }
 
@@ -80,7 +90,7 @@ impl LineQueue {
     pub(super) fn take(&mut self) -> Option<LineBlock> {
         let block = self.blocks.pop_front()?;
         self.size -= block.size;
-        (self.size_in_hand, self.in_hand) = (block.size, block.lines);
+        (self.size_in_hand, self.in_hand) = (block.size, block.records);
         Some(block)
     }
 
@@ -102,9 +112,9 @@ impl LineQueue {
         self.packer.is_some()
     }
 
-    /// Returns the number of lines that are not written.
+    /// Returns the number of records that are not written.
     pub(super) fn unwritten(&self) -> u64 {
-        self.in_hand + self.blocks.iter().map(|block| block.lines).sum::<u64>()
+        self.in_hand + self.blocks.iter().map(|block| block.records).sum::<u64>()
     }
 
     /// Compresses the last block, which is full. Each block is packed when the next one begins, so that no line waits for
@@ -133,20 +143,20 @@ impl LineQueue {
 
 impl LineBlock {
     /// Adds a line. Returns false if the block has no room for it.
-    fn push(&mut self, line: &[u8]) -> bool {
+    fn push(&mut self, line: &[u8], records: u64) -> bool {
         let BlockContent::Plain(lines) = &mut self.content else { return false };
         if !lines.is_empty() && lines.len() + line.len() > BLOCK {
             return false;
         }
         lines.extend_from_slice(line);
         self.size += line.len();
-        self.lines += 1;
+        self.records += records;
         true
     }
 
-    /// Returns the number of lines.
-    pub(super) fn lines(&self) -> u64 {
-        self.lines
+    /// Returns the number of records.
+    pub(super) fn records(&self) -> u64 {
+        self.records
     }
 
     /// Returns the lines as they were pushed.
@@ -207,7 +217,7 @@ mod tests {
     fn write(queue: &mut LineQueue) -> Option<Vec<u8>> {
         let (left, block) = (queue.unwritten(), queue.take()?);
         assert_eq!(queue.unwritten(), left, "the lines in hand are not written yet");
-        let count = block.lines();
+        let count = block.records();
         let lines = block.into_lines();
         queue.put_back(Some(lines.clone()));
         assert_eq!(queue.unwritten(), left - count);

@@ -254,6 +254,23 @@ fn a_disk_that_moves_again_gets_a_record_of_the_gap() {
 }
 
 #[test]
+fn a_lost_report_of_a_loss_is_not_a_lost_record() {
+    let disk = ModelDisk::new(DiskMode::Full);
+    let mut log = disk.log();
+    take(&mut log, 0..1);
+    wait_for_losses(&log, 1);
+    let all = 2 * MORE_THAN_THE_QUEUE;
+    take(&mut log, 1..all);
+    let before = dropped(&log);
+    assert!(before > 1000, "the queue is full");
+    // The next attempt makes room for a report of what found the queue full.
+    wait_for_losses(&log, before + 1);
+    take(&mut log, all..all + 1);
+    close(&mut log, LONG);
+    assert_eq!(dropped(&log), all + 1);
+}
+
+#[test]
 fn a_panic_of_the_writer_costs_its_piece_and_no_more() {
     let disk = ModelDisk::new(DiskMode::Panics);
     let mut log = disk.log();
