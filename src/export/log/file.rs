@@ -150,7 +150,7 @@ impl SessionFile {
         }
     }
 
-    /// Counts `lines` as lost. A report of earlier losses is not a record, and what it told is told by the next one.
+    /// Counts `lines` as lost. A report of earlier losses is not a record: the next report contains its number.
     fn lose(&mut self, lines: &[u8]) -> (&'static str, u64) {
         let count = memchr::memchr_iter(b'\n', lines).count() as u64;
         let (mut reports, mut reported) = (0_u64, 0_u64);
